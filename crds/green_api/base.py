@@ -1,0 +1,235 @@
+"""What every model of the API shares.
+
+A ``Rule`` is a check across fields. It stands once, as CEL for the API server and as a Python
+predicate for ``greenctl`` and the operator, so that both give the same message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+# Go's duration syntax without signs; `1d` is no duration in Go nor in CEL.
+_DURATION = r"^([0-9]+(\.[0-9]+)?(h|m|s|ms))+$"
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration in Go syntax, such as ``1h30m``.
+
+    Raises:
+        ValueError: the text is no such duration.
+    """
+    if not re.fullmatch(_DURATION, text):
+        msg = "is not a duration; write it like 24h, 90m or 1h30m"
+        raise ValueError(msg)
+    return timedelta(
+        seconds=sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
+    )
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration in Go syntax, whole milliseconds, largest units first."""
+    milliseconds = round(duration.total_seconds() * 1000)
+    parts = []
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _duration_input(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, timedelta):
+        return value
+    msg = "is not a duration; write it like 24h, 90m or 1h30m"
+    raise ValueError(msg)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration_input),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _DURATION, "maxLength": 32}),
+]
+
+Timestamp = Annotated[
+    AwareDatetime,
+    AfterValidator(lambda time: time.astimezone(UTC)),
+    PlainSerializer(
+        lambda time: time.isoformat(timespec="seconds").replace("+00:00", "Z"), return_type=str
+    ),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
+]
+"""A moment in RFC 3339, kept in UTC, written to the second."""
+
+# CEL and Kubernetes quantities are wider; these are the forms that people write for cores and memory.
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_FACTORS = {
+    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+}  # fmt: skip
+
+
+def parse_quantity(text: str) -> float:
+    """Read a Kubernetes quantity (cores or bytes) such as ``500m``, ``4`` or ``16Gi``."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)", text)
+    if match is None or match[2] not in _FACTORS:
+        msg = "is not a quantity; write it like 4, 500m or 16Gi"
+        raise ValueError(msg)
+    return float(match[1]) * _FACTORS[match[2]]
+
+
+def _quantity_input(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        msg = "is not a quantity; write it like 4, 500m or 16Gi"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic turns only ValueError into a field's error
+    text = str(value)
+    parse_quantity(text)
+    return text
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity_input),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "pattern": _QUANTITY,
+            "maxLength": 32,
+        }
+    ),
+]
+"""Cores or bytes; ``4`` and ``"4"`` are the same."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check across the fields of one model.
+
+    Args:
+        cel: the rule as the API server evaluates it, on ``self`` (and ``oldSelf``).
+        message: what is wrong and how to mend it.
+        holds: the same rule in Python; None for a transition, which only a server sees.
+        field: the JSON name of the field that the message is about, or "" for the object.
+        reads: where the offending value is shown, its JSON name.
+    """
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool] | None
+    field: str = ""
+
+
+class Model(BaseModel):
+    """Base of all API types: camelCase on the wire, unknown fields refused, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="null",
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in self.rules:
+            if rule.holds is not None and not rule.holds(self):
+                raise PydanticCustomError(
+                    "rule", "{message}", {"message": rule.message, "field": rule.field}
+                )
+        return self
+
+    def to_wire(self) -> dict[str, Any]:
+        """The object as JSON-ready values, camelCase, without absent fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def describe_problems(error: ValidationError, prefix: str = "") -> list[str]:
+    """One line per problem: the field's path, the value, what is wrong and the fix."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = _path(prefix, item["loc"])
+        context = item.get("ctx", {})
+        if item["type"] == "rule":
+            value = item["input"]
+            if field := context["field"]:
+                path = f"{path}.{field}" if path else field
+                value = value.get(field) if isinstance(value, dict) else None
+            lines.append(f"{path}: {_shown(value)}{context['message']}")
+        elif item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown field; see the reference for the fields that exist")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: is required")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {_shown(item['input'])}{message[0].lower()}{message[1:]}")
+    return lines
+
+
+def _path(prefix: str, loc: tuple[int | str, ...]) -> str:
+    path = prefix
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    return f"{text[:80]!r}: " if isinstance(value, str) else f"{text[:80]}: "
+
+
+class Provenance(StrEnum):
+    """How a figure of energy came about; no reading is not zero."""
+
+    MEASURED = "Measured"
+    """A device counter read for this job alone."""
+    ATTRIBUTED = "Attributed"
+    """A share of a node's measured energy."""
+    ESTIMATED = "Estimated"
+    """A model: time or CPU time multiplied by a table's power."""
+
+
+class Signal(StrEnum):
+    """What kind of intensity a source states; two kinds are never mixed in one comparison."""
+
+    AVERAGE_LIFECYCLE = "AverageLifecycle"
+    AVERAGE_DIRECT = "AverageDirect"
+    MARGINAL_LIFECYCLE = "MarginalLifecycle"
+    MARGINAL_DIRECT = "MarginalDirect"
+
+    @property
+    def is_marginal(self) -> bool:
+        """Only a marginal signal allows a difference to be called avoided."""
+        return self in {Signal.MARGINAL_LIFECYCLE, Signal.MARGINAL_DIRECT}

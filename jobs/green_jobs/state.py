@@ -1,0 +1,54 @@
+"""What a worker tells its supervisor: one small file, always whole, always the latest state.
+
+Levels, not events: the supervisor may look at any rate and misses nothing that matters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, JsonValue
+
+from green_api.base import Model
+from green_api.contract import Result, ShortText
+from green_jobs.files import write_atomically
+
+
+class WorkerState(Model):
+    """The latest word of a worker."""
+
+    percentage: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Share of the whole work that is done."""
+    phase: ShortText = ""
+    """What is being done, for people."""
+    metrics: dict[str, float] = {}
+    """Figures of the task, such as loss and accuracy."""
+    working: bool = False
+    """Start-up and restore are over."""
+    saved: Annotated[int, Field(ge=0)] = 0
+    """How many checkpoints this attempt has committed; a step up means that one now stands."""
+    done: bool = False
+    """The work is complete, whatever signal arrived meanwhile."""
+    message: ShortText = ""
+    """Why the worker failed, for people."""
+    result: Result | None = None
+    """What came out."""
+    details: dict[str, JsonValue] = {}
+    """What the full report adds."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The state; an absent file is a worker that has said nothing yet.
+
+        Raises:
+            pydantic.ValidationError: the file is not such a state.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return cls()
+
+    def write(self, path: Path) -> None:
+        """Replace the state."""
+        write_atomically(path, self.model_dump_json(by_alias=True).encode())
