@@ -50,5 +50,5 @@ class WorkerState(Model):
             return cls()
 
     def write(self, path: Path) -> None:
-        """Replace the state."""
-        write_atomically(path, self.model_dump_json(by_alias=True).encode())
+        """Replace the state; it need not survive the machine, only the writer."""
+        write_atomically(path, self.model_dump_json(by_alias=True).encode(), durable=False)

@@ -1,0 +1,30 @@
+"""What the builtin tasks tell their supervisor beside their progress."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import JsonValue
+
+from green_api.contract import Result
+from green_jobs.reporter import REPORTER
+
+_LONGEST_MESSAGE: Final = 512
+
+
+def finish(result: Result, details: dict[str, JsonValue]) -> None:
+    """Hand over what came out; called last, with every file of the output in its place."""
+    REPORTER.update(
+        urgent=True, working=True, done=True, percentage=100.0, result=result, details=details
+    )
+
+
+def fail(message: str, result: Result | None = None, **details: JsonValue) -> None:
+    """Say in one sentence why the task fails; the exit code follows.
+
+    Args:
+        message: what is wrong and how to mend it.
+        result: what came out all the same, where a limit was broken.
+        details: what the full report adds in that case.
+    """
+    REPORTER.update(urgent=True, message=message[:_LONGEST_MESSAGE], result=result, details=details)
