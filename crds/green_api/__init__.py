@@ -1,4 +1,4 @@
-"""The vocabulary of green training: pure types shared by the operator, the pods and the command line.
+"""The vocabulary of green training: pure types shared by operator, pods and command line.
 
 The modules, from the inside out:
 
@@ -12,6 +12,8 @@ The modules, from the inside out:
 Nothing in here reads a clock, a file or the network.
 """
 
-GROUP = "greentraining.io"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+from typing import Final
+
+GROUP: Final = "greentraining.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = "greentraining.io/v1alpha1"

@@ -19,13 +19,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    StringConstraints,
     ValidationError,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 # Go's duration syntax without signs; `1d` is no duration in Go nor in CEL.
 _DURATION = r"^([0-9]+(\.[0-9]+)?(h|m|s|ms))+$"
@@ -38,6 +41,7 @@ def parse_duration(text: str) -> timedelta:
 
     Raises:
         ValueError: the text is no such duration.
+
     """
     if not re.fullmatch(_DURATION, text):
         msg = "is not a duration; write it like 24h, 90m or 1h30m"
@@ -84,8 +88,10 @@ Timestamp = Annotated[
 ]
 """A moment in RFC 3339, kept in UTC, written to the second."""
 
-# CEL and Kubernetes quantities are wider; these are the forms that people write for cores and memory.
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+# Kubernetes quantities are wider; these are the forms that people write for cores and memory. Zero
+# reserves nothing and is left out of the pattern.
+_QUANTITY = r"^([1-9][0-9]*(\.[0-9]+)?|0\.[0-9]*[1-9][0-9]*)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_QUANTITY_FIX = "is not a quantity above zero; write it like 4, 500m or 16Gi"
 _FACTORS = {
     "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
@@ -93,18 +99,21 @@ _FACTORS = {
 
 
 def parse_quantity(text: str) -> float:
-    """Read a Kubernetes quantity (cores or bytes) such as ``500m``, ``4`` or ``16Gi``."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)", text)
-    if match is None or match[2] not in _FACTORS:
-        msg = "is not a quantity; write it like 4, 500m or 16Gi"
-        raise ValueError(msg)
-    return float(match[1]) * _FACTORS[match[2]]
+    """Read a Kubernetes quantity (cores or bytes) such as ``500m``, ``4`` or ``16Gi``.
+
+    Raises:
+        ValueError: the text is no quantity above zero.
+
+    """
+    if not re.fullmatch(_QUANTITY, text):
+        raise ValueError(_QUANTITY_FIX)
+    unit = text.lstrip("0123456789.")
+    return float(text.removesuffix(unit)) * _FACTORS[unit]
 
 
 def _quantity_input(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        msg = "is not a quantity; write it like 4, 500m or 16Gi"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic turns only ValueError into a field's error
+        raise ValueError(_QUANTITY_FIX)
     text = str(value)
     parse_quantity(text)
     return text
@@ -115,14 +124,25 @@ Quantity = Annotated[
     BeforeValidator(_quantity_input),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
             "pattern": _QUANTITY,
+            "minimum": 1,
             "maxLength": 32,
         }
     ),
 ]
-"""Cores or bytes; ``4`` and ``"4"`` are the same."""
+"""Cores or bytes above zero; ``4`` and ``"4"`` are the same."""
+
+DnsLabel = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+DnsSubdomain = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)
+]
+ZoneName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+"""A grid zone's name: an object's name, so lower case (``gb``), and short enough for a label."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +154,18 @@ class Rule:
         message: what is wrong and how to mend it.
         holds: the same rule in Python; None for a transition, which only a server sees.
         field: the JSON name of the field that the message is about, or "" for the object.
-        reads: where the offending value is shown, its JSON name.
+
     """
 
     cel: str
     message: str
     holds: Callable[[Any], bool] | None
     field: str = ""
+
+
+def exactly_one(*fields: str) -> str:
+    """CEL that holds where just one of the fields is set."""
+    return "[" + ", ".join(f"has(self.{field})" for field in fields) + "].filter(x, x).size() == 1"
 
 
 class Model(BaseModel):
@@ -156,6 +181,20 @@ class Model(BaseModel):
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add the rules to the schema, as the API server reads them."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if cls.rules:
+            schema["x-kubernetes-validations"] = [
+                {"rule": rule.cel, "message": rule.message}
+                | ({"fieldPath": f".{rule.field}"} if rule.field else {})
+                for rule in cls.rules
+            ]
+        return schema
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:

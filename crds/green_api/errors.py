@@ -33,6 +33,7 @@ class InvalidManifestError(UserError):
     Args:
         source: the file, or whatever else names the document.
         problems: one line per problem, each "field: value: what is wrong; the fix".
+
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:

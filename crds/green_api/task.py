@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from green_api.base import Model, Rule
+from green_api.base import Model, Rule, exactly_one
 
 Entrypoint = Annotated[
     str,
@@ -34,10 +34,6 @@ Arguments = Annotated[
 ]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
-
-
-def _exactly_one(*fields: str) -> str:
-    return "[" + ", ".join(f"has(self.{field})" for field in fields) + "].filter(x, x).size() == 1"
 
 
 class BuiltinModel(StrEnum):
@@ -70,7 +66,7 @@ class Network(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel=_exactly_one("builtin", "entrypoint"),
+            cel=exactly_one("builtin", "entrypoint"),
             message="exactly one of builtin and entrypoint must be given",
             holds=lambda m: (m.builtin is None) != (m.entrypoint is None),
         ),
@@ -197,7 +193,7 @@ class Step(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel=_exactly_one("prune", "distill", "finetune", "quantize"),
+            cel=exactly_one("prune", "distill", "finetune", "quantize"),
             message="a step is exactly one of prune, distill, finetune and quantize",
             holds=lambda s: (
                 sum(x is not None for x in (s.prune, s.distill, s.finetune, s.quantize)) == 1
@@ -236,7 +232,8 @@ class Compress(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="self.steps.all(i, s, !has(s.quantize) || i == self.steps.size() - 1)",
+            cel="!self.steps.exists(s, has(s.quantize)) || (self.steps.exists_one(s, "
+            "has(s.quantize)) && has(self.steps[self.steps.size() - 1].quantize))",
             message="quantize works on the finished model: make it the last step, once",
             holds=lambda c: all(step.quantize is None for step in c.steps[:-1]),
             field="steps",
@@ -281,7 +278,7 @@ class Task(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel=_exactly_one("compress", "train"),
+            cel=exactly_one("compress", "train"),
             message="a task is exactly one of compress and train",
             holds=lambda t: (t.compress is None) != (t.train is None),
         ),

@@ -1,0 +1,229 @@
+"""The status of a ``GreenTrainingJob``: what it waits for, what it used, what came out.
+
+Amounts are whole numbers of a small unit (joules, milligrams), so that they survive every client.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from green_api.base import Model, Signal, Timestamp, ZoneName
+from green_api.contract import Result
+
+Message = Annotated[str, StringConstraints(max_length=1024)]
+Reason = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$", max_length=128)
+]
+Amount = Annotated[int, Field(ge=0, le=2**53)]
+SignedAmount = Annotated[int, Field(ge=-(2**53), le=2**53)]
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    ACCEPTED = "Accepted"
+    """It was read and is well formed; it is not planned yet."""
+    PLANNED = "Planned"
+    """It waits for its planned start."""
+    RUNNING = "Running"
+    """A pod works."""
+    SUSPENDED = "Suspended"
+    """It has run and will run again; by plan or by a person."""
+    SUCCEEDED = "Succeeded"
+    """It is complete, with the report's digest to show for it."""
+    FAILED = "Failed"
+    """It ended without success; no more attempts are made."""
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing follows."""
+        return self in {State.SUCCEEDED, State.FAILED}
+
+
+class ConditionStatus(StrEnum):
+    """As in the Kubernetes API."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class ConditionType(StrEnum):
+    """What is said of a job beside its state."""
+
+    ACCEPTED = "Accepted"
+    """The manifest can be worked with."""
+    PLANNED = "Planned"
+    """There is a plan."""
+    SUSPENDED = "Suspended"
+    """Paused; the reason says by whom (Plan or Person)."""
+    DEADLINE_AT_RISK = "DeadlineAtRisk"
+    """The work that remains does not fit before the deadline less the outage margin."""
+    INTENSITY_AVAILABLE = "IntensityAvailable"
+    """The zone's carbon intensity is known; without it the job starts at once."""
+    PROGRESS_AVAILABLE = "ProgressAvailable"
+    """The running pod answers."""
+    SUCCEEDED = "Succeeded"
+    """The job ended well."""
+    FAILED = "Failed"
+    """The job ended badly; the reason says why."""
+
+
+class Condition(Model):
+    """A condition as in the Kubernetes API."""
+
+    type: ConditionType
+    """What is said."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    reason: Reason
+    """Why, for programs."""
+    message: Message = ""
+    """Why, for people."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that it was said of."""
+    last_transition_time: Timestamp
+    """When the status last changed."""
+
+
+class Window(Model):
+    """An uninterrupted stretch of planned run time."""
+
+    start: Timestamp
+    """Its beginning."""
+    end: Timestamp
+    """Its end."""
+
+
+class PlanStatus(Model):
+    """When and where the job is to run, and what that saves."""
+
+    reason: Reason
+    """Why it is planned so, for programs."""
+    message: Message
+    """Why it is planned so, for people."""
+    zone: ZoneName | None = None
+    """The grid zone; absent where none is known."""
+    signal: Signal | None = None
+    """What kind of intensity was planned by."""
+    windows: Annotated[list[Window], Field(max_length=48)]
+    """The stretches ahead, the first 48 of them."""
+    latest_start: Timestamp | None = None
+    """From here on the job runs whatever the grid is like."""
+    intensity_grams_per_kilowatt_hour: Amount | None = None
+    """Mean intensity over the windows."""
+    run_now_intensity_grams_per_kilowatt_hour: Amount | None = None
+    """Mean intensity if it ran at once."""
+    renewable_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Mean renewable share over the windows, where the source states it."""
+    expected_energy_joules: Amount
+    """From the work that remains and the power expected (Estimated)."""
+    expected_emissions_milligrams: Amount | None = None
+    """Of that energy in the windows."""
+    run_now_emissions_milligrams: Amount | None = None
+    """Of the same energy if it ran at once."""
+
+
+class RunStatus(Model):
+    """The current run and its attempts."""
+
+    number: Annotated[int, Field(ge=1)]
+    """Which start of the job this is."""
+    attempts: Annotated[int, Field(ge=0)] = 0
+    """Attempts so far, of all runs."""
+    failed_attempts: Annotated[int, Field(ge=0)] = 0
+    """Attempts of this run that failed; suspensions and disruptions do not count."""
+    active_seconds: Amount = 0
+    """Seconds in which an attempt was running, pauses not counted."""
+
+
+class ProgressStatus(Model):
+    """How far the work is, as the pod last said."""
+
+    progress_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Share of the work that is done."""
+    estimated_remaining_seconds: Amount | None = None
+    """Seconds of work left, pauses not counted."""
+    phase: Annotated[str, StringConstraints(max_length=512)] = ""
+    """What is being done."""
+
+
+class EnergyStatus(Model):
+    """Energy of all attempts, failed ones too, told apart by provenance."""
+
+    joules: Amount
+    """All of it."""
+    measured_joules: Amount = 0
+    """From a device counter read for this job alone."""
+    attributed_joules: Amount = 0
+    """A share of a node's measured energy."""
+    estimated_joules: Amount = 0
+    """By a model, unseen tails included."""
+
+
+class EmissionsStatus(Model):
+    """Location-based emissions, gross, and the signed difference to the counterfactual."""
+
+    signal: Signal
+    """What kind of intensity they were computed with."""
+    zone: ZoneName
+    """The zone of the machine that ran the job."""
+    milligrams: Amount
+    """CO2 equivalent of the energy whose hour's intensity is known."""
+    counterfactual_milligrams: Amount
+    """The useful work, uninterrupted, from the earliest feasible start, same place and overheads."""
+    difference_milligrams: SignedAmount
+    """Counterfactual less actual; below zero where waiting cost more."""
+    unaccounted_joules: Amount = 0
+    """Energy of hours whose intensity is not known; it is in no figure of emissions."""
+
+
+class JobStatus(Model):
+    """What became of a job."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this status is about."""
+    state: State
+    """Where the job is in its life."""
+    message: Message = ""
+    """What it does or waits for, in a sentence."""
+    start_time: Timestamp | None = None
+    """When its first attempt started."""
+    completion_time: Timestamp | None = None
+    """When it ended."""
+    deadline: Timestamp | None = None
+    """When it must have ended."""
+    planned_start: Timestamp | None = None
+    """The next planned start."""
+    saved: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The signed difference for people: expected until the job has run, then of what was used."""
+    plan: PlanStatus | None = None
+    """When and where it is to run; kept from the last decision once it has ended."""
+    run: RunStatus | None = None
+    """The current run."""
+    progress: ProgressStatus | None = None
+    """How far the work is."""
+    energy: EnergyStatus | None = None
+    """What it has used."""
+    emissions: EmissionsStatus | None = None
+    """What that emitted."""
+    result: Result | None = None
+    """What came out."""
+    report_path: Annotated[str, StringConstraints(max_length=512)] | None = None
+    """The full report, relative to the claim's root."""
+    report_sha256: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """Its digest."""
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = []
+    """What is said beside the state."""
