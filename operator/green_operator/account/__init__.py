@@ -1,0 +1,1 @@
+"""Accounting: readings into energy, energy into emissions, against a counterfactual; pure."""

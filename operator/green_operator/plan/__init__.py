@@ -1,0 +1,1 @@
+"""The planner: the whole fleet in, one plan per job out; pure."""

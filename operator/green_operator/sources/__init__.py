@@ -1,0 +1,1 @@
+"""Where a zone's intensity comes from: parsing and choosing are pure, reading is the caller's."""

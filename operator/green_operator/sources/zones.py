@@ -1,0 +1,76 @@
+"""The chain from a zone's sources to its outlook: the first source that is sound counts.
+
+What cannot be used is passed over with a reason; with nothing left there is no outlook, and work
+starts now rather than wait for data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from green_api.units import Intensity
+from green_api.zone import GridZone, Source, StaticSource, TraceSource
+
+from green_operator.plan.types import Outlook, Slot
+from green_operator.sources.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a zone's sources gave."""
+
+    outlook: Outlook | None
+    description: str
+    """The source in use, or why none is, for people."""
+    passed_over: tuple[str, ...]
+    """Why each earlier source was not used."""
+
+
+def resolve(
+    zone: GridZone, traces: Mapping[str, Trace], start: datetime, now: datetime, end: datetime
+) -> Resolution:
+    """Choose the first sound source and take [start, end) from it.
+
+    Args:
+        zone: the zone and its sources, in order.
+        traces: by zone, what stands for the ConfigMap of its trace source.
+        start: the earliest time that is asked for; later ones are planned, earlier ones accounted.
+        now: the source must know this moment.
+        end: the latest time that is asked for.
+
+    """
+    passed_over: list[str] = []
+    name = zone.metadata.name
+    for source in zone.spec.sources:
+        slots, text = _slots(source, traces.get(name), start, end)
+        if any(s.start <= now < s.end for s in slots):
+            return Resolution(Outlook(name, source.signal, slots), text, tuple(passed_over))
+        passed_over.append(text if not slots else f"{text}: it does not know {now:%Y-%m-%dT%H:%MZ}")
+    return Resolution(None, "no source is usable: " + "; ".join(passed_over), tuple(passed_over))
+
+
+def _slots(
+    source: Source, trace: Trace | None, start: datetime, end: datetime
+) -> tuple[tuple[Slot, ...], str]:
+    if source.trace is not None:
+        return _trace_slots(source.trace, trace, start, end)
+    assert source.static is not None  # noqa: S101 - a rule of Source
+    return _static_slots(source.static, start, end)
+
+
+def _trace_slots(
+    source: TraceSource, trace: Trace | None, start: datetime, end: datetime
+) -> tuple[tuple[Slot, ...], str]:
+    reference = source.config_map_key_ref
+    if trace is None:
+        return (), f"trace {reference.name}/{reference.key}: it was not given"
+    return trace.between(start, end, source.repeat), f"trace {reference.name}/{reference.key}"
+
+
+def _static_slots(
+    source: StaticSource, start: datetime, end: datetime
+) -> tuple[tuple[Slot, ...], str]:
+    grams = source.grams_per_kilowatt_hour
+    return (Slot(start, end, Intensity(grams)),), f"static {grams:g} g/kWh"
