@@ -21,19 +21,42 @@ from green_operator.plan.windows import overlap
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """Energy by provenance, emissions, and the signed difference to the counterfactual."""
+class Amount:
+    """Energy and what it emitted."""
 
-    zone: str | None
-    signal: Signal | None
     energy: Energy
-    by_provenance: dict[Provenance, Energy]
     emissions: Emissions
     """Of the energy whose time has a known intensity."""
     unaccounted: Energy
-    """Energy of times without a known intensity."""
+    """Energy of times without a known intensity; it is in no figure of emissions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Energy and emissions by provenance, and the signed difference to the counterfactual."""
+
+    zone: str | None
+    signal: Signal | None
+    """None where no intensity is known."""
+    by_provenance: dict[Provenance, Amount]
+    """The parts; they add up to the whole."""
     counterfactual: Emissions | None
     """None where an intensity that it needs is not known."""
+
+    @property
+    def energy(self) -> Energy:
+        """All of it."""
+        return sum((a.energy for a in self.by_provenance.values()), ZERO_ENERGY)
+
+    @property
+    def emissions(self) -> Emissions:
+        """Of the energy whose time has a known intensity."""
+        return sum((a.emissions for a in self.by_provenance.values()), ZERO_EMISSIONS)
+
+    @property
+    def unaccounted(self) -> Energy:
+        """Energy of times without a known intensity."""
+        return sum((a.unaccounted for a in self.by_provenance.values()), ZERO_ENERGY)
 
     @property
     def difference(self) -> Emissions | None:
@@ -55,19 +78,15 @@ def state_account(
 
     """
     slots = intensity.slots if intensity else ()
-    emissions, unaccounted = _emissions(readings, slots)
-    counterfactual, unknown = _emissions(_uninterrupted(readings, earliest_start), slots)
+    counterfactual = _amount(_uninterrupted(readings, earliest_start), slots)
     return Statement(
         zone=intensity.zone if intensity else None,
         signal=intensity.signal if intensity else None,
-        energy=total(readings),
         by_provenance={
-            provenance: total(r for r in readings if r.provenance is provenance)
+            provenance: _amount([r for r in readings if r.provenance is provenance], slots)
             for provenance in Provenance
         },
-        emissions=emissions,
-        unaccounted=unaccounted,
-        counterfactual=None if unknown > ZERO_ENERGY else counterfactual,
+        counterfactual=counterfactual.emissions if not counterfactual.unaccounted.joules else None,
     )
 
 
@@ -92,8 +111,7 @@ def _moved(reading: Reading, start: datetime) -> Reading:
     )  # fmt: skip
 
 
-def _emissions(readings: Iterable[Reading], slots: Sequence[Slot]) -> tuple[Emissions, Energy]:
-    """Emissions of what falls into known slots, and the energy that does not."""
+def _amount(readings: Sequence[Reading], slots: Sequence[Slot]) -> Amount:
     emitted, unaccounted = ZERO_EMISSIONS, ZERO_ENERGY
     for reading in readings:
         left = reading.energy
@@ -103,7 +121,7 @@ def _emissions(readings: Iterable[Reading], slots: Sequence[Slot]) -> tuple[Emis
         # What is left of a fully covered interval is rounding.
         if left.joules > 1e-6 * reading.energy.joules:
             unaccounted += left
-    return emitted, unaccounted
+    return Amount(total(readings), emitted, unaccounted)
 
 
 def _split(reading: Reading, slots: Sequence[Slot]) -> Iterable[tuple[Slot, Energy]]:

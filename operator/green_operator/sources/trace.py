@@ -141,10 +141,16 @@ def _step(times: list[datetime], name: str) -> timedelta:
     step = times[1] - times[0]
     for line, (earlier, later) in enumerate(pairwise(times), start=3):
         if later <= earlier:
-            msg = f"{name}: line {line}: {later:%Y-%m-%dT%H:%MZ} does not follow {earlier:%Y-%m-%dT%H:%MZ}; sort the rows and remove doubles"
+            msg = (
+                f"{name}: line {line}: {later:%Y-%m-%dT%H:%MZ} does not follow "
+                f"{earlier:%Y-%m-%dT%H:%MZ}; sort the rows and remove doubles"
+            )
             raise InvalidTraceError(msg)
         if later - earlier != step:
-            msg = f"{name}: line {line}: {later - earlier} after the row before, but the step is {step}; fill the gap or cut the trace there"
+            msg = (
+                f"{name}: line {line}: {later:%Y-%m-%dT%H:%MZ} is {later - earlier} after the row "
+                f"before, but the step is {step}; fill the gap or cut the trace there"
+            )
             raise InvalidTraceError(msg)
     if not _SHORTEST <= step <= _LONGEST:
         msg = f"{name}: the step is {step}; it must be 5 to 60 minutes"

@@ -1,0 +1,221 @@
+"""The whole status from a snapshot and the state that was decided."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from green_api.base import Provenance
+from green_api.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    EmissionsStatus,
+    EnergyStatus,
+    JobStatus,
+    PlanStatus,
+    ProgressStatus,
+    RunStatus,
+    State,
+)
+from green_api.status import Window as StatusWindow
+from green_api.units import Energy, Intensity
+
+from green_operator.account.statement import Statement
+from green_operator.lifecycle.types import Snapshot
+from green_operator.plan.explain import explain, format_difference
+from green_operator.plan.types import Plan, PlanReason
+
+_MAX_WINDOWS = 48
+_MAX_MESSAGE = 1024
+
+
+def build_status(snapshot: Snapshot, state: State, reason: str, message: str) -> JobStatus:
+    """The complete status; conditions keep the time of their last transition."""
+    previous, plan, run = snapshot.previous, snapshot.plan, snapshot.run
+    summary = run.summary if run else None
+    waits = plan is not None and not plan.runs_at(snapshot.now) and not state.is_final
+    return JobStatus(
+        observed_generation=snapshot.job.metadata.generation,
+        state=state,
+        message=message[:_MAX_MESSAGE],
+        start_time=snapshot.started,
+        completion_time=_completion(snapshot, state),
+        deadline=snapshot.deadline,
+        planned_start=plan.windows[0].start if plan is not None and waits else None,
+        saved=_saved(snapshot),
+        plan=_plan(plan, snapshot.now) if plan else (previous.plan if previous else None),
+        run=_run(snapshot),
+        progress=_progress(snapshot),
+        energy=_energy(snapshot.statement),
+        emissions=_emissions(snapshot.statement),
+        result=summary.result if summary else None,
+        report_path=summary.report_path if summary else None,
+        report_sha256=summary.report_sha256 if summary else None,
+        conditions=_conditions(snapshot, state, reason, message),
+    )
+
+
+def _completion(snapshot: Snapshot, state: State) -> datetime | None:
+    if not state.is_final:
+        return None
+    previous = snapshot.previous
+    return (previous.completion_time if previous else None) or snapshot.now
+
+
+def _plan(plan: Plan, now: datetime) -> PlanStatus:
+    expected, run_now = plan.expected, plan.run_now
+    return PlanStatus(
+        reason=plan.reason.value,
+        message=explain(plan, now),
+        zone=plan.zone,
+        signal=plan.signal,
+        windows=[StatusWindow(start=w.start, end=w.end) for w in plan.windows[:_MAX_WINDOWS]],
+        latest_start=plan.latest_start,
+        intensity_grams_per_kilowatt_hour=_whole(expected.intensity),
+        run_now_intensity_grams_per_kilowatt_hour=_whole(run_now.intensity),
+        renewable_percent=_percent(expected.renewable_share),
+        expected_energy_joules=_joules(expected.energy),
+        expected_emissions_milligrams=expected.emissions.milligrams if expected.emissions else None,
+        run_now_emissions_milligrams=run_now.emissions.milligrams if run_now.emissions else None,
+    )
+
+
+def _run(snapshot: Snapshot) -> RunStatus | None:
+    if snapshot.run is None:
+        return None
+    return RunStatus(
+        number=snapshot.run.number,
+        attempts=snapshot.attempts,
+        failed_attempts=snapshot.run.failed_attempts,
+        active_seconds=round(snapshot.active_time.total_seconds()),
+    )
+
+
+def _progress(snapshot: Snapshot) -> ProgressStatus | None:
+    progress = snapshot.progress
+    if progress is None:
+        return None
+    remaining = progress.estimated_remaining_seconds
+    return ProgressStatus(
+        progress_percentage=None if progress.percentage is None else int(progress.percentage),
+        estimated_remaining_seconds=None if remaining is None else round(remaining),
+        phase=progress.phase,
+    )
+
+
+def _energy(statement: Statement | None) -> EnergyStatus | None:
+    if statement is None:
+        return None
+    part = {p: _joules(a.energy) for p, a in statement.by_provenance.items()}
+    # The whole is the sum of the rounded parts, so that what is shown adds up.
+    return EnergyStatus(
+        joules=sum(part.values()),
+        measured_joules=part[Provenance.MEASURED],
+        attributed_joules=part[Provenance.ATTRIBUTED],
+        estimated_joules=part[Provenance.ESTIMATED],
+    )
+
+
+def _emissions(statement: Statement | None) -> EmissionsStatus | None:
+    if statement is None or statement.zone is None or statement.signal is None:
+        return None
+    counterfactual, difference = statement.counterfactual, statement.difference
+    return EmissionsStatus(
+        signal=statement.signal,
+        zone=statement.zone,
+        milligrams=statement.emissions.milligrams,
+        counterfactual_milligrams=counterfactual.milligrams if counterfactual else None,
+        difference_milligrams=difference.milligrams if difference else None,
+        unaccounted_joules=_joules(statement.unaccounted),
+    )
+
+
+def _saved(snapshot: Snapshot) -> str | None:
+    """The difference so far, or the expected one before there is anything to account for."""
+    statement, plan = snapshot.statement, snapshot.plan
+    if statement is not None and statement.energy.joules:
+        if statement.difference is None:
+            return None
+        return format_difference(statement.difference, statement.counterfactual)
+    if plan is None or plan.saving is None:
+        return None
+    return f"{format_difference(plan.saving, plan.run_now.emissions)} expected"
+
+
+def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> list[Condition]:
+    plan = snapshot.plan
+    said: list[tuple[ConditionType, bool, str, str]] = [
+        (ConditionType.ACCEPTED, True, "Valid", "the manifest can be worked with"),
+        (
+            ConditionType.INTENSITY_AVAILABLE,
+            snapshot.intensity_known,
+            "SourceUsable" if snapshot.intensity_known else "NoUsableSource",
+            snapshot.intensity_source,
+        ),
+        (
+            ConditionType.SUSPENDED,
+            state is State.SUSPENDED,
+            reason if state is State.SUSPENDED else "NotSuspended",
+            message if state is State.SUSPENDED else "",
+        ),
+    ]
+    if plan is not None:
+        at_risk = plan.reason is PlanReason.DEADLINE_AT_RISK
+        said += [
+            (ConditionType.PLANNED, True, plan.reason.value, explain(plan, snapshot.now)),
+            (
+                ConditionType.DEADLINE_AT_RISK,
+                at_risk,
+                "DoesNotFit" if at_risk else "Fits",
+                explain(plan, snapshot.now) if at_risk else "",
+            ),
+        ]
+    if snapshot.run is not None and snapshot.run.active:
+        available = snapshot.progress_available
+        said.append(
+            (
+                ConditionType.PROGRESS_AVAILABLE,
+                available,
+                "Answered" if available else "NoAnswer",
+                "" if available else "the attempt does not answer; its energy is estimated",
+            )
+        )
+    if state.is_final:
+        said.append((ConditionType(state.value), True, reason, message))
+    return _with_transitions(said, snapshot)
+
+
+def _with_transitions(
+    said: list[tuple[ConditionType, bool, str, str]], snapshot: Snapshot
+) -> list[Condition]:
+    """Conditions that are not said now are kept as they were."""
+    before = {c.type: c for c in snapshot.previous.conditions} if snapshot.previous else {}
+    now = {
+        kind: Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=message[:_MAX_MESSAGE],
+            observed_generation=snapshot.job.metadata.generation,
+            last_transition_time=(
+                before[kind].last_transition_time
+                if kind in before and before[kind].status is status
+                else snapshot.now
+            ),
+        )
+        for kind, holds, reason, message in said
+        for status in [ConditionStatus.TRUE if holds else ConditionStatus.FALSE]
+    }
+    return list((before | now).values())
+
+
+def _joules(energy: Energy) -> int:
+    return round(energy.joules)
+
+
+def _whole(intensity: Intensity | None) -> int | None:
+    return None if intensity is None else round(intensity.grams_per_kilowatt_hour)
+
+
+def _percent(share: float | None) -> int | None:
+    return None if share is None else round(100 * share)

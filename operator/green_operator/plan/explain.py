@@ -1,0 +1,67 @@
+"""A plan in a sentence: why the job waits or runs, until when, and what that saves."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from green_api.units import Emissions
+
+from green_operator.plan.types import Plan, PlanReason
+
+_BECAUSE = {
+    PlanReason.CLEANEST_NOW: "no later time before the deadline is cleaner",
+    PlanReason.STARTS_IMMEDIATELY: "its policy is Immediately",
+    PlanReason.LATEST_START_REACHED: "its latest start is reached",
+    PlanReason.DEADLINE_AT_RISK: "what is left does not fit before the deadline any more",
+    PlanReason.INTENSITY_UNKNOWN: "the carbon intensity of its zone is not known",
+}
+
+
+def explain(plan: Plan, now: datetime) -> str:
+    """One sentence for people; times in UTC."""
+    if plan.reason is not PlanReason.LOWEST_EMISSIONS:
+        return f"Runs now: {_BECAUSE[plan.reason]}."
+    if plan.runs_at(now):
+        return (
+            f"Runs until {_clock(plan.windows[0].end)}: among the cleanest time left.{_gain(plan)}"
+        )
+    start = plan.windows[0].start
+    return f"Waits until {_clock(start)} (in {_span(start - now)}) for cleaner power.{_gain(plan)}"
+
+
+def _gain(plan: Plan) -> str:
+    then, now = plan.expected.intensity, plan.run_now.intensity
+    if then is None or now is None or plan.saving is None:
+        return ""
+    return (
+        f" Expected {then.grams_per_kilowatt_hour:.0f} instead of "
+        f"{now.grams_per_kilowatt_hour:.0f} gCO2e/kWh if run at once, a difference of "
+        f"{format_difference(plan.saving, plan.run_now.emissions)}."
+    )
+
+
+def format_difference(difference: Emissions, of: Emissions | None) -> str:
+    """A signed amount with its share, such as ``+1.2 g (38 %)``."""
+    text = f"{'+' if difference.grams >= 0 else ''}{format_emissions(difference)}"
+    if of is None or of.grams <= 0:
+        return text
+    return f"{text} ({100 * difference.grams / of.grams:.0f} %)"
+
+
+def format_emissions(emissions: Emissions) -> str:
+    """An amount in the unit that reads best, three digits."""
+    grams = emissions.grams
+    for size, unit in ((1e6, "t"), (1e3, "kg"), (1.0, "g")):
+        if abs(grams) >= size:
+            return f"{grams / size:.3g} {unit}"
+    return f"{grams * 1e3:.3g} mg"
+
+
+def _clock(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _span(span: timedelta) -> str:
+    minutes = max(round(span.total_seconds() / 60), 0)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m"
