@@ -39,6 +39,10 @@ MAX_REPLY_ENTRIES: Final = 500
 MAX_LOG_BYTES: Final = 10 * 1024 * 1024
 
 ShortText = Annotated[str, StringConstraints(max_length=512)]
+Metrics = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=63)], float], Field(max_length=32)
+]
+"""Figures that a task reports, such as loss and accuracy."""
 
 
 class ExitCode(IntEnum):
@@ -164,9 +168,7 @@ class Progress(Model):
     """Seconds of work left at the present pace, pauses not counted."""
     phase: ShortText = ""
     """What is being done, for people."""
-    metrics: Annotated[
-        dict[Annotated[str, StringConstraints(max_length=63)], float], Field(max_length=32)
-    ] = {}
+    metrics: Metrics = {}
     """Figures that the task reports, such as loss and accuracy."""
 
 
@@ -232,9 +234,7 @@ class Result(Model):
     """The original model in ONNX Runtime: the fair baseline of an ONNX export."""
     final: ModelFigures | None = None
     """The final model."""
-    metrics: Annotated[
-        dict[Annotated[str, StringConstraints(max_length=63)], float], Field(max_length=32)
-    ] = {}
+    metrics: Metrics = {}
     """What the user's own command reported last."""
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, JsonValue
 
 from green_api.base import Model
-from green_api.contract import Result, ShortText
+from green_api.contract import Metrics, Result, ShortText
 from green_jobs.files import write_atomically
 
 
@@ -22,7 +22,7 @@ class WorkerState(Model):
     """Share of the whole work that is done."""
     phase: ShortText = ""
     """What is being done, for people."""
-    metrics: dict[str, float] = {}
+    metrics: Metrics = {}
     """Figures of the task, such as loss and accuracy."""
     working: bool = False
     """Start-up and restore are over."""
