@@ -12,7 +12,7 @@ import hashlib
 from enum import IntEnum, StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
+from pydantic import AwareDatetime, Field, FiniteFloat, JsonValue, StringConstraints
 
 from green_api import API_VERSION
 from green_api.base import Model, Provenance
@@ -37,10 +37,11 @@ MAX_SUMMARY_BYTES: Final = 3 * 1024
 MAX_REPLY_BYTES: Final = 256 * 1024
 MAX_REPLY_ENTRIES: Final = 500
 MAX_LOG_BYTES: Final = 10 * 1024 * 1024
+MAX_TEXT_LENGTH: Final = 512
 
-ShortText = Annotated[str, StringConstraints(max_length=512)]
+ShortText = Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH)]
 Metrics = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=63)], float], Field(max_length=32)
+    dict[Annotated[str, StringConstraints(max_length=63)], FiniteFloat], Field(max_length=32)
 ]
 """Figures that a task reports, such as loss and accuracy."""
 

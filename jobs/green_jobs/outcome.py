@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from pydantic import JsonValue
 
-from green_api.contract import Result
+from green_api.contract import MAX_TEXT_LENGTH, Result
 from green_jobs.reporter import REPORTER
-
-_LONGEST_MESSAGE: Final = 512
 
 
 def finish(result: Result, details: dict[str, JsonValue]) -> None:
@@ -27,4 +23,4 @@ def fail(message: str, result: Result | None = None, **details: JsonValue) -> No
         result: what came out all the same, where a limit was broken.
         details: what the full report adds in that case.
     """
-    REPORTER.update(urgent=True, message=message[:_LONGEST_MESSAGE], result=result, details=details)
+    REPORTER.update(urgent=True, message=message[:MAX_TEXT_LENGTH], result=result, details=details)

@@ -8,7 +8,7 @@
     progress.done()
 
 Call them from one process only: rank 0 of a distributed training. A call costs microseconds, so
-every batch may report; it never raises for a figure that cannot be shown.
+every batch may report; a disk that refuses never stops the training.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 from typing import Final, SupportsFloat
 
+from green_api.contract import MAX_TEXT_LENGTH
 from green_jobs.reporter import REPORTER
 
 _MOST_METRICS: Final = 32
 _LONGEST_NAME: Final = 63
-_LONGEST_PHASE: Final = 512
 
 
 def report(
@@ -47,7 +47,7 @@ def report(
         urgent=saved or not state.working,
         working=True,
         saved=state.saved + saved,
-        phase=state.phase if phase is None else phase[:_LONGEST_PHASE],
+        phase=state.phase if phase is None else phase[:MAX_TEXT_LENGTH],
         percentage=shown,
         metrics=_merge(state.metrics, metrics),
     )

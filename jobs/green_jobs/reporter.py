@@ -46,7 +46,7 @@ class Reporter:
         self._next_write = self._clock() + SECONDS_BETWEEN_WRITES
         try:
             self.state.write(self._path)
-        except OSError:
+        except (OSError, ValueError):  # a full disk, or text that is no text
             return
         self._pending = False
 

@@ -5,10 +5,11 @@ Levels, not events: the supervisor may look at any rate and misses nothing that 
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from green_api.base import Model
 from green_api.contract import Metrics, Result, ShortText
@@ -52,3 +53,25 @@ class WorkerState(Model):
     def write(self, path: Path) -> None:
         """Replace the state; it need not survive the machine, only the writer."""
         write_atomically(path, self.model_dump_json(by_alias=True).encode(), durable=False)
+
+
+class StateReader:
+    """The supervisor's end of the state file: cheap to ask, and always a sound state.
+
+    A file that is gone, or is no state, leaves the last word standing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state = WorkerState()
+        self._stamp = (0, 0)
+
+    def read(self) -> WorkerState:
+        """The latest state."""
+        with contextlib.suppress(OSError, ValidationError):
+            status = self._path.stat()
+            stamp = (status.st_ino, status.st_mtime_ns)
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._state = WorkerState.read(self._path)
+        return self._state

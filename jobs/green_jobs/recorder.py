@@ -1,0 +1,111 @@
+"""Turns what is seen of a worker into journal entries and progress. Time is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from green_api.contract import JournalEntry, Mark, Progress, ProgressReply
+from green_jobs.energy.ladder import Meters
+from green_jobs.journal import Journal
+from green_jobs.pace import Pace
+from green_jobs.reply import build_reply
+from green_jobs.state import WorkerState
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment on two clocks: the wall's, for entries, and a steady one, for durations."""
+
+    time: datetime
+    seconds: float
+
+
+class Recorder:
+    """Keeps the journal of one attempt.
+
+    Args:
+        attempt: its UID.
+        journal: where entries go.
+        meters: read for each of them.
+        interval: seconds between two boundaries, which lie at multiples of it on the wall clock.
+        start: when the attempt began.
+
+    Raises:
+        LockLostError: as all methods that record, when another attempt has taken the folder.
+    """
+
+    def __init__(
+        self, attempt: str, journal: Journal, meters: Meters, interval: float, start: Moment
+    ) -> None:
+        self._attempt = attempt
+        self._journal = journal
+        self._meters = meters
+        self._interval = interval
+        self._state = WorkerState()
+        self._pace: Pace | None = None
+        self._span = self._span_of(start)
+        self._progress = Progress()
+        self._current = self._record(Mark.STARTED, start)
+
+    def observe(self, state: WorkerState, moment: Moment) -> None:
+        """Look at the worker's state and at the clock, and record what has happened since."""
+        before, self._state = self._state, state
+        span_before, self._span = self._span, self._span_of(moment)
+        if state.working and not before.working:
+            self._record(Mark.WORKING, moment)
+        if state.saved > before.saved:
+            self._record(Mark.SAVED, moment)
+        if self._span != span_before:
+            self._record(Mark.BOUNDARY, moment)
+        self._progress = self._progress_of(state, moment)
+
+    def sample(self, moment: Moment) -> None:
+        """Read the meters for whoever asks, and try to write what the disk refused before."""
+        self._current = self._current.model_copy(
+            update={"time": moment.time, "counters": self._meters.read()}
+        )
+        self._journal.flush()
+
+    def end(self, moment: Moment) -> JournalEntry:
+        """Record the end."""
+        return self._record(Mark.ENDED, moment)
+
+    @property
+    def current(self) -> JournalEntry:
+        """The meters as they were read last."""
+        return self._current
+
+    @property
+    def entries(self) -> list[JournalEntry]:
+        """The entries of all attempts, oldest first."""
+        return self._journal.entries
+
+    def reply(self, after: int, time: datetime) -> ProgressReply:
+        """What the operator is told; safe to call from another thread."""
+        return build_reply(
+            attempt=self._attempt,
+            time=time,
+            progress=self._progress,
+            current=self._current,
+            entries=[entry for entry in self._journal.entries if entry.sequence > after],
+        )
+
+    def _record(self, mark: Mark, moment: Moment) -> JournalEntry:
+        self._current = self._journal.append(mark, moment.time, self._meters.read())
+        return self._current
+
+    def _span_of(self, moment: Moment) -> int:
+        return int(moment.time.timestamp() // self._interval)
+
+    def _progress_of(self, state: WorkerState, moment: Moment) -> Progress:
+        remaining = None
+        if state.percentage is not None:
+            self._pace = self._pace or Pace(moment.seconds, state.percentage)
+            remaining = self._pace.remaining(moment.seconds, state.percentage)
+        return Progress(
+            percentage=state.percentage,
+            estimated_remaining_seconds=remaining,
+            phase=state.phase,
+            metrics=state.metrics,
+        )
