@@ -119,8 +119,8 @@ class PlanStatus(Model):
     """Mean intensity if it ran at once."""
     renewable_percent: Annotated[int, Field(ge=0, le=100)] | None = None
     """Mean renewable share over the windows, where the source states it."""
-    expected_energy_joules: Amount
-    """From the work that remains and the power expected (Estimated)."""
+    expected_energy_joules: Amount | None = None
+    """From the work that remains and the power expected (Estimated); absent where no duration is known."""
     expected_emissions_milligrams: Amount | None = None
     """Of that energy in the windows."""
     run_now_emissions_milligrams: Amount | None = None
@@ -173,9 +173,9 @@ class EmissionsStatus(Model):
     """The zone of the machine that ran the job."""
     milligrams: Amount
     """CO2 equivalent of the energy whose hour's intensity is known."""
-    counterfactual_milligrams: Amount
-    """The useful work, uninterrupted, from the earliest feasible start, same place and overheads."""
-    difference_milligrams: SignedAmount
+    counterfactual_milligrams: Amount | None = None
+    """The useful work, uninterrupted, from the earliest feasible start, same place and overheads; absent where an hour's intensity is not known."""
+    difference_milligrams: SignedAmount | None = None
     """Counterfactual less actual; below zero where waiting cost more."""
     unaccounted_joules: Amount = 0
     """Energy of hours whose intensity is not known; it is in no figure of emissions."""

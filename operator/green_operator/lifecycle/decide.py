@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from green_api.job import OnDeadlineMissed
-from green_api.status import State
+from green_api.status import ConditionType, State
 
 from green_operator.lifecycle.status import build_status
 from green_operator.lifecycle.types import Decision, DesiredRun, RunEnd, Snapshot
@@ -36,12 +36,13 @@ def _ended_before(snapshot: Snapshot) -> Verdict | None:
     previous = snapshot.previous
     if previous is None or not previous.state.is_final:
         return None
-    reason = next((c.reason for c in previous.conditions if c.type == previous.state), "Ended")
+    ended = ConditionType(previous.state.value)
+    reason = next(c.reason for c in previous.conditions if c.type is ended)
     return Verdict(previous.state, reason, previous.message)
 
 
 def _complete(snapshot: Snapshot) -> Verdict | None:
-    """Success needs exit 0 and the done-marker; without it another run follows, within the retries."""
+    """Success needs exit 0 and the done-marker; without it another run follows, up to retries."""
     run = snapshot.run
     if run is None or run.end is not RunEnd.COMPLETE:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from green_api.base import Provenance
 from green_api.status import (
@@ -18,15 +19,15 @@ from green_api.status import (
     State,
 )
 from green_api.status import Window as StatusWindow
-from green_api.units import Energy, Intensity
+from green_api.units import Emissions, Energy, Intensity
 
 from green_operator.account.statement import Statement
 from green_operator.lifecycle.types import Snapshot
 from green_operator.plan.explain import explain, format_difference
-from green_operator.plan.types import Plan, PlanReason
+from green_operator.plan.types import PlanReason
 
-_MAX_WINDOWS = 48
-_MAX_MESSAGE = 1024
+_MAX_WINDOWS: Final = 48
+_MAX_MESSAGE: Final = 1024
 
 
 def build_status(snapshot: Snapshot, state: State, reason: str, message: str) -> JobStatus:
@@ -43,7 +44,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         deadline=snapshot.deadline,
         planned_start=plan.windows[0].start if plan is not None and waits else None,
         saved=_saved(snapshot),
-        plan=_plan(plan, snapshot.now) if plan else (previous.plan if previous else None),
+        plan=_plan(snapshot) or (previous.plan if previous else None),
         run=_run(snapshot),
         progress=_progress(snapshot),
         energy=_energy(snapshot.statement),
@@ -62,21 +63,25 @@ def _completion(snapshot: Snapshot, state: State) -> datetime | None:
     return (previous.completion_time if previous else None) or snapshot.now
 
 
-def _plan(plan: Plan, now: datetime) -> PlanStatus:
-    expected, run_now = plan.expected, plan.run_now
+def _plan(snapshot: Snapshot) -> PlanStatus | None:
+    plan = snapshot.plan
+    if plan is None:
+        return None
+    estimated = snapshot.job.spec.schedule.expected_duration is not None
+    then, now = plan.expected, plan.run_now
     return PlanStatus(
         reason=plan.reason.value,
-        message=explain(plan, now),
+        message=explain(plan, snapshot.now),
         zone=plan.zone,
         signal=plan.signal,
         windows=[StatusWindow(start=w.start, end=w.end) for w in plan.windows[:_MAX_WINDOWS]],
         latest_start=plan.latest_start,
-        intensity_grams_per_kilowatt_hour=_whole(expected.intensity),
-        run_now_intensity_grams_per_kilowatt_hour=_whole(run_now.intensity),
-        renewable_percent=_percent(expected.renewable_share),
-        expected_energy_joules=_joules(expected.energy),
-        expected_emissions_milligrams=expected.emissions.milligrams if expected.emissions else None,
-        run_now_emissions_milligrams=run_now.emissions.milligrams if run_now.emissions else None,
+        intensity_grams_per_kilowatt_hour=_whole(then.intensity),
+        run_now_intensity_grams_per_kilowatt_hour=_whole(now.intensity),
+        renewable_percent=_percent(then.renewable_share),
+        expected_energy_joules=_joules(then.energy) if estimated else None,
+        expected_emissions_milligrams=_milligrams(then.emissions) if estimated else None,
+        run_now_emissions_milligrams=_milligrams(now.emissions) if estimated else None,
     )
 
 
@@ -119,13 +124,12 @@ def _energy(statement: Statement | None) -> EnergyStatus | None:
 def _emissions(statement: Statement | None) -> EmissionsStatus | None:
     if statement is None or statement.zone is None or statement.signal is None:
         return None
-    counterfactual, difference = statement.counterfactual, statement.difference
     return EmissionsStatus(
         signal=statement.signal,
         zone=statement.zone,
         milligrams=statement.emissions.milligrams,
-        counterfactual_milligrams=counterfactual.milligrams if counterfactual else None,
-        difference_milligrams=difference.milligrams if difference else None,
+        counterfactual_milligrams=_milligrams(statement.counterfactual),
+        difference_milligrams=_milligrams(statement.difference),
         unaccounted_joules=_joules(statement.unaccounted),
     )
 
@@ -211,6 +215,10 @@ def _with_transitions(
 
 def _joules(energy: Energy) -> int:
     return round(energy.joules)
+
+
+def _milligrams(emissions: Emissions | None) -> int | None:
+    return None if emissions is None else emissions.milligrams
 
 
 def _whole(intensity: Intensity | None) -> int | None:

@@ -35,6 +35,10 @@ class Outlook:
     signal: Signal
     slots: tuple[Slot, ...]
 
+    def at(self, moment: datetime) -> Slot | None:
+        """The slot of a moment, where it is known."""
+        return next((s for s in self.slots if s.start <= moment < s.end), None)
+
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:

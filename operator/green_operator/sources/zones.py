@@ -45,8 +45,9 @@ def resolve(
     name = zone.metadata.name
     for source in zone.spec.sources:
         slots, text = _slots(source, traces.get(name), start, end)
-        if any(s.start <= now < s.end for s in slots):
-            return Resolution(Outlook(name, source.signal, slots), text, tuple(passed_over))
+        outlook = Outlook(name, source.signal, slots)
+        if outlook.at(now) is not None:
+            return Resolution(outlook, text, tuple(passed_over))
         passed_over.append(text if not slots else f"{text}: it does not know {now:%Y-%m-%dT%H:%MZ}")
     return Resolution(None, "no source is usable: " + "; ".join(passed_over), tuple(passed_over))
 

@@ -1,0 +1,40 @@
+"""``greenctl``, which is ``kubectl green`` too.
+
+Exit codes: 0 every job succeeded; 1 a job failed; 2 the command line is wrong; 65 a manifest or a
+trace is wrong; 75 stopped before the end: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import typer
+from green_api.errors import UserError
+from rich.console import Console
+
+from green_operator.cli.plan import plan
+from green_operator.cli.run import run
+
+_BAD_INPUT: Final = 65
+
+app = typer.Typer(
+    name="greenctl",
+    help="Plan and run green training jobs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(plan)
+
+
+def main() -> None:
+    """Run the command line; a person's mistake gets its message, not a stack trace."""
+    try:
+        app()
+    except UserError as error:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for line in str(error).splitlines():
+            console.print(f"error: {line}", markup=False)
+        sys.exit(_BAD_INPUT)

@@ -1,0 +1,106 @@
+"""What a person sees while jobs run: transitions as lines, progress live below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Self
+
+from green_api.status import JobStatus, State
+from green_api.units import Emissions, Energy
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from green_operator.local.job import LocalJob
+from green_operator.plan.explain import format_emissions
+from green_operator.plan.types import Outlook, Slot
+
+_COLOURS = {
+    State.PLANNED: "yellow",
+    State.RUNNING: "green",
+    State.SUSPENDED: "yellow",
+    State.SUCCEEDED: "bold green",
+    State.FAILED: "bold red",
+}
+
+
+class Display:
+    """A live view on a terminal; elsewhere only the transitions, a line each."""
+
+    def __init__(self, console: Console, *, replay_speed: float | None) -> None:
+        self._console = console
+        self._speed = replay_speed
+        self._said: dict[str, tuple[State, str]] = {}
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def changed(self, job: LocalJob) -> None:
+        """Print a transition: another state, or another reason to wait."""
+        status = job.state.status
+        if status is None:
+            return
+        name, said = job.job.metadata.name, (status.state, status.message)
+        if said == self._said.get(name):
+            return
+        self._said[name] = said
+        when = job.now.strftime("%a %H:%M") if job.now else ""
+        line = Text(f"{when}  {name}  ")
+        line.append(f"{status.state.value:<10}", style=_COLOURS.get(status.state, ""))
+        self._console.print(line.append(status.message), soft_wrap=True)
+
+    def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
+        """Draw the live part anew."""
+        if self._console.is_terminal:
+            slot = outlook.at(now) if outlook else None
+            self._live.update(Group(_clock_line(now, slot, self._speed), _table(jobs)))
+
+
+def _clock_line(now: datetime, slot: Slot | None, speed: float | None) -> Text:
+    text = Text(f"{now:%a %d %b %H:%M} UTC", style="bold")
+    if slot is not None:
+        text.append(f"  {slot.intensity.grams_per_kilowatt_hour:.0f} gCO2e/kWh")
+    return text.append(f"  replayed {speed:g} times faster", style="dim") if speed else text
+
+
+def _table(jobs: Sequence[LocalJob]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("Job", "State", "Progress", "", "Phase", "Energy", "Emitted", "Difference"):
+        table.add_column(column, header_style="dim")
+    for job in jobs:
+        if job.state.status is not None:
+            table.add_row(*_row(job.job.metadata.name, job.state.status))
+    return table
+
+
+def _row(name: str, status: JobStatus) -> list[Text | ProgressBar | str]:
+    progress, energy, emissions = status.progress, status.energy, status.emissions
+    share = progress.progress_percentage if progress else None
+    return [
+        name,
+        Text(status.state.value, style=_COLOURS.get(status.state, "")),
+        ProgressBar(total=100, completed=share or 0, width=20),
+        f"{share} %" if share is not None else "",
+        progress.phase if progress else "",
+        format_energy(Energy(energy.joules)) if energy else "",
+        format_emissions(Emissions(emissions.milligrams / 1e3)) if emissions else "",
+        status.saved or "",
+    ]
+
+
+def format_energy(energy: Energy) -> str:
+    """An amount in the unit that reads best, three digits."""
+    hours = energy.kilowatt_hours * 1e3
+    for size, unit in ((1e6, "MWh"), (1e3, "kWh"), (1.0, "Wh")):
+        if hours >= size:
+            return f"{hours / size:.3g} {unit}"
+    return f"{energy.joules:.0f} J"

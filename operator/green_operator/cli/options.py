@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Files = Annotated[
+    list[Path], typer.Argument(help="Manifests: GreenTrainingJob and GridZone documents.")
+]
+Traces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trace",
+        metavar="ZONE=FILE.csv",
+        help="Stands for the ConfigMap of a zone's trace source.",
+    ),
+]
+Speed = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0,
+        max=100_000.0,
+        help="Replay the zone's trace so many times faster, from its first time on. The "
+        "manifest's times are then the trace's; joules are never scaled.",
+    ),
+]

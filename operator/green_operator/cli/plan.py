@@ -1,0 +1,64 @@
+"""``greenctl plan``: what would be done, without doing it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from green_operator.cli.display import format_energy
+from green_operator.cli.options import Files, Speed, Traces
+from green_operator.cli.session import begin_clock, local_jobs, read_input
+from green_operator.local.chart import Chart, in_terminal
+from green_operator.local.runner import plan_jobs, wall_clock
+from green_operator.plan.explain import explain, format_emissions
+from green_operator.plan.types import Expectation, Outlook, Plan
+
+
+def plan(files: Files, trace: Traces = None, speed: Speed = None) -> None:
+    """Show when jobs would run here and what that would save; nothing is started.
+
+    Energy is what the reserved hardware can draw (Estimated), until attempts have measured it.
+    """
+    given = read_input(files, trace or [], speed)
+    wall = wall_clock()
+    clock = begin_clock(given, wall)
+    now = clock.at(wall)
+    jobs = local_jobs(given, clock, wall, Path("out"), {})
+    deadlines = [job.deadline for job in jobs if job.deadline is not None]
+    resolution = given.zones.resolve(now, now, max([*deadlines, now + timedelta(days=1)]))
+    console = Console(highlight=False)
+    for name, chosen in plan_jobs(jobs, clock, wall, resolution.outlook).items():
+        console.rule(Text(name, style="bold"), align="left")
+        parts: list[Text | Table] = [Text(explain(chosen, now)), Text(), _comparison(chosen)]
+        if resolution.outlook is not None:
+            parts += [Text(), _chart(chosen, resolution.outlook, now, console.width)]
+        source = Text(f"Intensity: {resolution.description}", style="dim")
+        console.print(Padding(Group(*parts, source), (0, 0, 1, 2)))
+
+
+def _comparison(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "Intensity", "Energy, Estimated", "Emissions"):
+        table.add_column(column, header_style="dim")
+    for name, expectation in (("As planned", plan.expected), ("Run at once", plan.run_now)):
+        table.add_row(name, *_figures(expectation))
+    return table
+
+
+def _figures(expectation: Expectation) -> list[str]:
+    intensity, emissions = expectation.intensity, expectation.emissions
+    return [
+        f"{intensity.grams_per_kilowatt_hour:.0f} gCO2e/kWh" if intensity else "not known",
+        format_energy(expectation.energy),
+        format_emissions(emissions) if emissions else "not known",
+    ]
+
+
+def _chart(plan: Plan, outlook: Outlook, now: datetime, width: int) -> Text:
+    end = max(plan.deadline or now, plan.windows[-1].end)
+    return in_terminal(Chart(outlook.slots, now, end, plan.windows, plan.key), min(width - 4, 100))

@@ -1,0 +1,152 @@
+"""What a person sees at the end: why it ran when it did, what it used, what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from green_api.base import Provenance, Signal
+from green_api.contract import ModelFigures, Result
+from green_api.status import JobStatus, State
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from green_operator.account.statement import Statement
+from green_operator.cli.display import format_energy
+from green_operator.local.chart import Chart, in_terminal, to_png
+from green_operator.local.job import LocalJob
+from green_operator.plan.explain import format_difference, format_emissions
+
+_SIGNAL_TEXT = {
+    Signal.AVERAGE_LIFECYCLE: "average, life-cycle",
+    Signal.AVERAGE_DIRECT: "average, direct",
+    Signal.MARGINAL_LIFECYCLE: "marginal, life-cycle",
+    Signal.MARGINAL_DIRECT: "marginal, direct",
+}
+_HOW = {
+    Provenance.MEASURED: "device counters",
+    Provenance.ATTRIBUTED: "a share of the node's counters",
+    Provenance.ESTIMATED: "CPU time or reserved hardware times the power table",
+}
+
+
+def show_result(console: Console, job: LocalJob, chart: Chart | None, output: Path) -> None:
+    """Print a job's result and draw its picture."""
+    status = job.state.status
+    if status is None:
+        return
+    console.print()
+    console.rule(_headline(job, status), align="left")
+    parts = [*_plan(job), *_chart(chart, console, output / job.job.metadata.name)]
+    parts += [*_account(job.statement, status), *_models(status.result), *_files(job, output)]
+    console.print(Padding(Group(*parts), (0, 0, 1, 2)))
+
+
+def _headline(job: LocalJob, status: JobStatus) -> Text:
+    colour = {State.SUCCEEDED: "green", State.FAILED: "red"}.get(status.state, "yellow")
+    text = Text(f"{job.job.metadata.name} ", style="bold")
+    return text.append(status.state.value, style=f"bold {colour}")
+
+
+def _plan(job: LocalJob) -> Iterable[RenderableType]:
+    status, first = job.state.status, job.state.first_plan
+    if status is not None and status.message:
+        yield Text(status.message)
+    if first is not None:
+        yield Text(f"First plan: {first.message}", style="dim")
+
+
+def _chart(chart: Chart | None, console: Console, folder: Path) -> Iterable[RenderableType]:
+    if chart is None:
+        return
+    yield Text()
+    yield in_terminal(chart, min(console.width - 4, 100))
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / "schedule.png"
+    to_png(chart, picture)
+
+
+def _account(statement: Statement | None, status: JobStatus) -> Iterable[RenderableType]:
+    if statement is None:
+        return
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for column in ("Energy", "", "How it was found"):
+        table.add_column(column, header_style="dim")
+    for provenance, amount in statement.by_provenance.items():
+        if amount.energy.joules:
+            table.add_row(provenance.value, format_energy(amount.energy), _HOW[provenance])
+    yield Text()
+    yield table
+    yield from _emissions(statement, status)
+
+
+def _emissions(statement: Statement, status: JobStatus) -> Iterable[RenderableType]:
+    if statement.signal is None or status.emissions is None:
+        yield Text("Emissions are not known: there was no carbon intensity to compute them with.")
+        return
+    kind = _SIGNAL_TEXT[statement.signal]
+    table = Table(box=None, pad_edge=False)
+    for column in ("Emissions", "", f"zone {statement.zone}, location-based, {kind} intensity"):
+        table.add_column(column, header_style="dim")
+    table.add_row("Actual", format_emissions(statement.emissions), "all attempts, gross")
+    if statement.counterfactual is not None:
+        table.add_row(
+            "Counterfactual",
+            format_emissions(statement.counterfactual),
+            "the useful work without pauses, from the earliest feasible start",
+        )
+    if statement.difference is not None:
+        word = "avoided" if statement.signal.is_marginal else "counterfactual less actual"
+        amount = format_difference(statement.difference, statement.counterfactual)
+        table.add_row("Difference", Text(amount, style="bold"), word)
+    if statement.unaccounted.joules:
+        table.add_row(
+            "Not counted", format_energy(statement.unaccounted), "hours without intensity"
+        )
+    yield Text()
+    yield table
+
+
+def _models(result: Result | None) -> Iterable[RenderableType]:
+    if result is None:
+        return
+    figures = [
+        ("Original", result.original),
+        ("Original", result.original_onnx),
+        ("Final", result.final),
+    ]
+    rows = [(name, model) for name, model in figures if model is not None]
+    if rows:
+        table = Table(box=None, pad_edge=False)
+        for column in ("Model", "Runtime", "Accuracy", "Size", "Parameters", "Latency, 1 thread"):
+            table.add_column(column, header_style="dim")
+        for name, model in rows:
+            table.add_row(name, *_model_row(model))
+        yield Text()
+        yield table
+    if result.metrics:
+        yield Text()
+        yield Text("  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items()))
+
+
+def _model_row(model: ModelFigures) -> list[str]:
+    latency = ""
+    if model.latency_ms is not None and model.latency_cpu_ms is not None:
+        latency = f"{model.latency_ms:.3g} ms ({model.latency_cpu_ms:.3g} CPU ms)"
+    return [
+        model.runtime,
+        f"{100 * model.accuracy:.2f} %",
+        f"{model.bytes / 1000:,.1f} kB",
+        f"{model.parameters:,}",
+        latency,
+    ]
+
+
+def _files(job: LocalJob, output: Path) -> Iterable[RenderableType]:
+    folder = output / job.job.metadata.name
+    if not folder.is_dir():
+        return
+    yield Text()
+    yield Text(f"Models, report, logs and picture: {folder}/", style="dim")

@@ -1,0 +1,150 @@
+"""``greenctl run``: plan jobs and run them here, to their end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from green_api.status import State
+from rich.console import Console
+
+from green_operator.cli.display import Display
+from green_operator.cli.options import Files, Speed, Traces
+from green_operator.cli.result import show_result
+from green_operator.cli.session import Input, Session, open_session, read_input
+from green_operator.local.chart import Chart
+from green_operator.local.job import LocalJob
+from green_operator.local.runner import Runner, Watcher, claimed, wall_clock
+from green_operator.metrics import Metrics
+from green_operator.plan.types import Outlook, Window
+
+_FAILED: Final = 1
+_STOPPED: Final = 75
+
+
+def run(
+    files: Files,
+    trace: Traces = None,
+    speed: Speed = None,
+    output: Annotated[
+        Path, typer.Option(help="Stands for the claim; a run that was stopped goes on in it.")
+    ] = Path("out"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document: the job's status.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Serve Prometheus metrics here.")
+    ] = None,
+) -> None:
+    """Plan jobs and run them on this machine, suspended and resumed as the grid goes.
+
+    Exit codes: 0 every job succeeded; 1 a job failed; 65 a manifest or a trace is wrong; 75
+    stopped before the end: the same command goes on.
+    """
+    given = read_input(files, trace or [], speed)
+    # With --json standard output holds the document alone.
+    console = Console(stderr=as_json, highlight=False)
+    with claimed(output / ".greenctl"):
+        session = open_session(given, output, wall_clock())
+        _introduce(console, given, session, output)
+        finished = _run(session, given, console, metrics_port)
+        _report(console, given, session, output)
+    if as_json:
+        typer.echo(_document(session.jobs))
+    _exit(session.jobs, console, finished=finished)
+
+
+def _introduce(console: Console, given: Input, session: Session, output: Path) -> None:
+    if given.zones.machine is None:
+        console.print("No GridZone was given: jobs start now, and emissions are not known.")
+    if given.speed is not None:
+        first = session.clock.anchors[0].planned
+        console.print(
+            f"Replaying zone {given.zone_name} from {first:%Y-%m-%d %H:%M} UTC, {given.speed:g} "
+            "times faster: times are the trace's; energy is that of the real seconds, not scaled."
+        )
+    if not session.is_new:
+        console.print(f"Going on with what {output}/ holds.")
+
+
+def _run(session: Session, given: Input, console: Console, metrics_port: int | None) -> bool:
+    with ExitStack() as stack:
+        watchers: list[Watcher] = [stack.enter_context(Display(console, replay_speed=given.speed))]
+        if metrics_port is not None:
+            watchers.append(_serve_metrics(session.jobs, metrics_port))
+        runner = Runner(session.jobs, given.zones, session.clock, session.file, watchers)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: runner.stop())
+        return runner.run()
+
+
+class _MetricsWatcher:
+    """Feeds the collectors from statuses that were saved."""
+
+    def __init__(self, jobs: Sequence[LocalJob]) -> None:
+        self.metrics = Metrics()
+        self._jobs = jobs
+
+    def changed(self, job: LocalJob) -> None:
+        status = job.state.status
+        if status is not None:
+            self.metrics.record(job.job, status, job.statement)
+        self.metrics.count_jobs((j.job, j.state.status) for j in self._jobs)
+
+    def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
+        slot = outlook.at(now) if outlook else None
+        if outlook is not None and slot is not None:
+            self.metrics.set_intensity(outlook.zone, outlook.signal, slot.intensity)
+
+
+def _serve_metrics(jobs: Sequence[LocalJob], port: int) -> _MetricsWatcher:
+    watcher = _MetricsWatcher(jobs)
+    watcher.metrics.serve(port)
+    return watcher
+
+
+def _report(console: Console, given: Input, session: Session, output: Path) -> None:
+    for job in session.jobs:
+        show_result(console, job, chart_of(given, session, job), output)
+
+
+def chart_of(given: Input, session: Session, job: LocalJob) -> Chart | None:
+    """The intensity from the job's creation to its end, with the times in which it ran."""
+    clock = session.clock
+    ran = [Window(clock.at(a.started), clock.at(a.ended)) for a in job.state.attempts if a.ended]
+    if not ran:
+        return None
+    start = job.state.created
+    end = max(job.deadline or start, ran[-1].end) + timedelta(minutes=1)
+    resolution = given.zones.resolve(start, start, end)
+    if resolution.outlook is None:
+        return None
+    title = f"{job.job.metadata.name} in zone {resolution.outlook.zone}"
+    return Chart(resolution.outlook.slots, start, end, ran, title)
+
+
+def _document(jobs: Sequence[LocalJob]) -> str:
+    """The status of the one job; of several, a list of objects with name and status."""
+    statuses = [job.state.status.to_wire() if job.state.status else {} for job in jobs]
+    if len(jobs) == 1:
+        return json.dumps(statuses[0], indent=2)
+    items = [
+        {"metadata": {"name": job.job.metadata.name}, "status": status}
+        for job, status in zip(jobs, statuses, strict=True)
+    ]
+    return json.dumps({"items": items}, indent=2)
+
+
+def _exit(jobs: Sequence[LocalJob], console: Console, *, finished: bool) -> None:
+    states = [job.state.status.state for job in jobs if job.state.status]
+    if State.FAILED in states:
+        raise typer.Exit(_FAILED)
+    if not finished:
+        console.print("Stopped before the end; the same command goes on.")
+        raise typer.Exit(_STOPPED)

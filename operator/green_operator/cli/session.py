@@ -1,0 +1,152 @@
+"""From manifests to jobs that can run: the composition of the local rooms."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from green_api.errors import UserError
+from green_api.job import GreenTrainingJob
+from pydantic import ValidationError
+
+from green_operator.account.power import DEFAULT_POWER
+from green_operator.cli.manifests import Manifests, load_manifests, load_traces
+from green_operator.local.attempts import Attempts, Place
+from green_operator.local.clock import PlanClock
+from green_operator.local.job import LocalJob, task_document
+from green_operator.local.runner import Zones
+from green_operator.local.state import JobState, RunnerState, StateFile
+
+_JOURNAL_INTERVAL: Final = timedelta(seconds=300)
+_PRIVATE: Final = ".greenctl"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What the command line gave."""
+
+    manifests: Manifests
+    zones: Zones
+    speed: float | None
+    """Set for a replay."""
+
+    @property
+    def zone_name(self) -> str | None:
+        """The machine's zone."""
+        return self.zones.machine.metadata.name if self.zones.machine else None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Jobs in an output folder, ready to run."""
+
+    jobs: list[LocalJob]
+    clock: PlanClock
+    file: StateFile
+    is_new: bool
+
+
+def read_input(files: Sequence[Path], traces: Sequence[str], speed: float | None) -> Input:
+    """Read everything that a person wrote.
+
+    Raises:
+        UserError: something in it is wrong.
+
+    """
+    manifests = load_manifests(files)
+    machine = manifests.machine_zone()
+    zones = Zones(machine, load_traces(traces, manifests.zones))
+    if speed is not None and (machine is None or machine.metadata.name not in zones.traces):
+        name = machine.metadata.name if machine else "ZONE"
+        msg = f"--speed: replays a trace; give one with --trace {name}=FILE.csv"
+        raise UserError(msg)
+    return Input(manifests, zones, speed)
+
+
+def begin_clock(given: Input, wall: datetime) -> PlanClock:
+    """The planner's clock of a first start."""
+    if given.speed is None or given.zones.machine is None:
+        return PlanClock.live(wall)
+    trace = given.zones.traces[given.zones.machine.metadata.name]
+    return PlanClock.replaying(wall, trace.start, given.speed)
+
+
+def open_session(given: Input, output: Path, wall: datetime) -> Session:
+    """Take up the jobs of an output folder, or begin in an empty one.
+
+    Raises:
+        UserError: the folder holds other work than the manifests ask for.
+
+    """
+    file = StateFile(output / _PRIVATE)
+    earlier = _load(file)
+    clock = earlier.clock if earlier else begin_clock(given, wall)
+    _check_same_clock(clock, given)
+    jobs = local_jobs(given, clock, wall, output, earlier.jobs if earlier else {})
+    for job in jobs:
+        job.attempts.recover(wall)
+    if earlier:
+        clock = clock.resumed(wall, _last_planned(earlier, jobs, clock))
+    return Session(jobs, clock, file, is_new=earlier is None)
+
+
+def _load(file: StateFile) -> RunnerState | None:
+    try:
+        return file.load()
+    except ValidationError:
+        msg = f"--output: {file.folder} was written by another version; choose another folder"
+        raise UserError(msg) from None
+
+
+def _check_same_clock(clock: PlanClock, given: Input) -> None:
+    asked = given.speed if given.speed is not None else 1.0
+    if clock.speed != asked or clock.replay != (given.speed is not None):
+        before = f"--speed {clock.speed:g}" if clock.replay else "no --speed"
+        msg = f"--speed: the run in this folder was begun with {before}; go on the same way"
+        raise UserError(msg)
+
+
+def local_jobs(
+    given: Input, clock: PlanClock, wall: datetime, output: Path, earlier: Mapping[str, JobState]
+) -> list[LocalJob]:
+    """The jobs of the manifests, with what is remembered of them.
+
+    Raises:
+        UserError: another task is remembered of a job.
+
+    """
+    seconds = max(_JOURNAL_INTERVAL.total_seconds() / clock.speed, 1.0)
+    jobs = []
+    for job, folder in given.manifests.jobs:
+        state = earlier.get(job.metadata.name) or JobState(
+            uid=str(uuid.uuid4()), created=clock.at(wall), spec=job.spec.to_wire()
+        )
+        _check_same_task(job, state)
+        # Absolute, for an attempt works in the manifest's folder.
+        place = Place(output.resolve(), (output / _PRIVATE).resolve(), folder)
+        document = task_document(job, DEFAULT_POWER, timedelta(seconds=seconds))
+        env = {variable.name: variable.value for variable in job.spec.pod.env}
+        attempts = Attempts(state, document, env, place)
+        jobs.append(LocalJob(job, attempts, DEFAULT_POWER, given.zone_name))
+    return jobs
+
+
+def _check_same_task(job: GreenTrainingJob, state: JobState) -> None:
+    wire = job.spec.to_wire()
+    for field in ("task", "storage"):
+        if state.spec.get(field) != wire.get(field):
+            msg = (
+                f"{job.metadata.name}: spec.{field} cannot be changed, and the output folder holds "
+                "work on another; choose another --output, or another name"
+            )
+            raise UserError(msg)
+
+
+def _last_planned(earlier: RunnerState, jobs: Sequence[LocalJob], clock: PlanClock) -> datetime:
+    """The replay goes on after all that was seen, the ends of attempts included."""
+    ends = [clock.at(a.ended) for job in jobs for a in job.state.attempts if a.ended]
+    return max([earlier.last_planned, *ends])

@@ -1,0 +1,197 @@
+"""The loop: observe, plan the fleet when something changed, decide and apply, remember."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from green_api.errors import UserError
+from green_api.zone import GridZone
+
+from green_operator.local.clock import PlanClock
+from green_operator.local.job import LocalJob
+from green_operator.local.state import JobState, RunnerState, StateFile
+from green_operator.plan.planner import plan_fleet
+from green_operator.plan.types import Fleet, Outlook, Plan
+from green_operator.sources.trace import Trace
+from green_operator.sources.zones import Resolution, resolve
+
+OUTAGE_MARGIN: Final = timedelta(minutes=15)
+_TICK_SECONDS: Final = 0.2
+# The planner's clock is remembered so often although nothing happens.
+_SAVE_EVERY: Final = timedelta(seconds=1)
+# A source is asked for so much beyond the last deadline, for jobs that will miss it.
+_AHEAD: Final = timedelta(days=1)
+_NO_ZONE: Final = Resolution(None, "no GridZone was given", ())
+
+
+def wall_clock() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+class Watcher(Protocol):
+    """Who wants to know: the display, the metrics."""
+
+    def changed(self, job: LocalJob) -> None:
+        """The job's status is another one than before."""
+
+    def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
+        """Time has passed; now on the planner's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """The machine's zone and what its sources can give."""
+
+    machine: GridZone | None
+    traces: Mapping[str, Trace]
+
+    def resolve(self, start: datetime, now: datetime, end: datetime) -> Resolution:
+        """What is known of the machine's zone."""
+        if self.machine is None:
+            return _NO_ZONE
+        return resolve(self.machine, self.traces, start, now, end)
+
+
+def plan_jobs(
+    jobs: Sequence[LocalJob], clock: PlanClock, wall: datetime, outlook: Outlook | None
+) -> dict[str, Plan]:
+    """Plan all jobs that have not ended."""
+    fleet = Fleet(
+        requests=tuple(job.request(clock, wall) for job in jobs if not job.is_final),
+        outlooks={outlook.zone: outlook} if outlook else {},
+        outage_margin=OUTAGE_MARGIN,
+    )
+    return plan_fleet(fleet, clock.at(wall))
+
+
+class Runner:
+    """Runs jobs to their end, or until it is asked to stop."""
+
+    def __init__(
+        self,
+        jobs: Sequence[LocalJob],
+        zones: Zones,
+        clock: PlanClock,
+        file: StateFile,
+        watchers: Sequence[Watcher],
+        wall: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        self.jobs = jobs
+        self.clock = clock
+        self._zones = zones
+        self._file = file
+        self._watchers = watchers
+        self._wall = wall
+        self._resolution = _NO_ZONE
+        self._plan_until: datetime | None = None
+        self._stopping = False
+        self._saved: dict[str, JobState] = {}
+        self._saved_at = wall()
+
+    def stop(self) -> None:
+        """Ask all attempts to checkpoint and end, then return; safe from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> bool:
+        """Run; whether every job reached its end.
+
+        False where it was stopped, or where only jobs are left that a person has paused.
+        """
+        while not self._finished():
+            self._tick(self._wall())
+            if self._only_paused():
+                return False
+            time.sleep(_TICK_SECONDS)
+        self._tick(self._wall())
+        return all(job.is_final for job in self.jobs)
+
+    def _finished(self) -> bool:
+        if self._stopping:
+            return all(job.attempts.active is None for job in self.jobs)
+        return all(job.is_final for job in self.jobs)
+
+    def _only_paused(self) -> bool:
+        return (
+            not self._stopping
+            and all(
+                job.is_final or (job.job.spec.suspend and job.attempts.active is None)
+                for job in self.jobs
+            )
+            and not all(job.is_final for job in self.jobs)
+        )
+
+    def _tick(self, wall: datetime) -> None:
+        now = self.clock.at(wall)
+        seen = [job for job in self.jobs if job.attempts.observe(wall)]
+        if self._plan_until is None or now >= self._plan_until or seen:
+            self._resolve(now)
+        for job in seen:
+            job.account(self.clock, self._resolution.outlook)
+        if (
+            self._plan_until is None
+            or now >= self._plan_until
+            or any(job.attempts.active is None for job in seen)
+        ):
+            self._plan(wall, now)
+        changed = [job for job in self.jobs if self._step(job, wall)]
+        self._save(wall, now)
+        for job in self.jobs:
+            job.attempts.launch()
+        for watcher in self._watchers:
+            for job in changed:
+                watcher.changed(job)
+            watcher.tick(self.jobs, now, self._resolution.outlook)
+
+    def _step(self, job: LocalJob, wall: datetime) -> bool:
+        if self._stopping:
+            job.attempts.stop(wall)
+            return False
+        return job.step(self.clock, wall, self._resolution)
+
+    def _resolve(self, now: datetime) -> None:
+        created = min(job.state.created for job in self.jobs)
+        deadlines = [job.deadline for job in self.jobs if job.deadline is not None]
+        self._resolution = self._zones.resolve(created, now, max([*deadlines, now]) + _AHEAD)
+
+    def _plan(self, wall: datetime, now: datetime) -> None:
+        """Plan all jobs; the plan holds until the next slot or the next edge of a window."""
+        outlook = self._resolution.outlook
+        plans = plan_jobs(self.jobs, self.clock, wall, outlook)
+        for job in self.jobs:
+            job.plan = plans.get(job.job.metadata.name)
+        edges = [t for p in plans.values() for w in p.windows for t in (w.start, w.end)]
+        edges += [s.start for s in outlook.slots] if outlook else []
+        self._plan_until = min((t for t in edges if t > now), default=now + _AHEAD)
+
+    def _save(self, wall: datetime, now: datetime) -> None:
+        jobs = {job.job.metadata.name: job.state for job in self.jobs}
+        if jobs == self._saved and wall < self._saved_at + _SAVE_EVERY:
+            return
+        self._saved, self._saved_at = jobs, wall
+        self._file.save(RunnerState(clock=self.clock, last_planned=now, jobs=jobs))
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold an output folder: two runners in one would start everything twice.
+
+    Raises:
+        UserError: another runner holds it.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"--output: another greenctl run works in {folder.parent}; choose another folder"
+            raise UserError(msg) from None
+        yield
