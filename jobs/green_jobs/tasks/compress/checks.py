@@ -1,0 +1,65 @@
+"""What can be known to fail before any training."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from green_api.errors import TaskConfigError
+from green_api.task import Network
+from green_jobs import data
+from green_jobs.models import Net
+from green_jobs.tasks.compress import onnx_model
+from green_jobs.tasks.compress.evaluation import eager
+
+FIELD: Final = "spec.task.compress"
+
+
+def check_fit(net: Net, sets: data.DataSets, field: str) -> None:
+    """Run two examples through the net.
+
+    Raises:
+        TaskConfigError: the net does not take the inputs, or its outputs are no classes for the
+            targets.
+    """
+    inputs, targets = data.first(sets.test, 2)
+    where = f"{field}.{_source(net.network)}: does not fit the data: "
+    if targets.dtype != torch.int64 or targets.dim() != 1:
+        msg = f"{FIELD}.data: targets are {targets.dtype}, {_shape(targets)}; use one class index"
+        raise TaskConfigError(msg)
+    try:
+        outputs = eager(net.module)(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        msg = f"{where}inputs {_shape(inputs)}: {str(error).splitlines()[0]}"
+        raise TaskConfigError(msg) from error
+    if outputs.dim() != 2 or outputs.shape[1] <= int(targets.max()):
+        msg = f"{where}outputs {_shape(outputs)} are no logits (examples, classes) for its targets"
+        raise TaskConfigError(msg)
+
+
+def check_export(net: Net, example: Tensor) -> None:
+    """Export the net to ONNX and throw the file away.
+
+    Raises:
+        TaskConfigError: it cannot be exported.
+    """
+    try:
+        onnx_model.export(net.module, example)
+    except Exception as error:
+        msg = (
+            f"{FIELD}.exports: Onnx: torch.onnx cannot export {_source(net.network)}: "
+            f"{str(error).strip().splitlines()[0]}; mend the model or leave Onnx out"
+        )
+        raise TaskConfigError(msg) from error
+
+
+def _source(network: Network) -> str:
+    if network.builtin is not None:
+        return f"builtin: {network.builtin.value!r}"
+    return f"entrypoint: {network.entrypoint!r}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"of shape {tuple(tensor.shape)}"
