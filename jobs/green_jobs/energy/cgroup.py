@@ -67,9 +67,7 @@ def _is_ours(cgroup: Path) -> bool:
     """
     ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     members = {
-        int(line)
-        for procs in cgroup.glob("**/cgroup.procs")
-        for line in procs.read_text().splitlines()
+        int(line) for procs in cgroup.glob("**/cgroup.procs") for line in procs.read_text().split()
     }
     return os.getpid() in members and members <= ours
 
@@ -96,7 +94,7 @@ def _own_paths(root: Path) -> dict[str, str]:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return {}
-    fields = [line.split(":", 2) for line in lines]
+    fields = [line.split(":", 2) for line in lines if line.count(":") >= 2]
     return {name: path.lstrip("/") for _, names, path in fields for name in names.split(",")}
 
 

@@ -17,7 +17,7 @@ from green_jobs.energy.readings import read_number, read_text
 
 # Columns of the first line of /proc/stat that are work: user, nice, system, irq, softirq. Idle,
 # iowait and steal are not; guest time stands in user already.
-_BUSY: Final = (0, 1, 2, 5, 6)
+_BUSY: Final = (1, 2, 3, 6, 7)
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def busy_time(stat: str) -> timedelta:
     Raises:
         MeterError: it does not begin as such a file does.
     """
-    name, *columns = stat.partition("\n")[0].split()
-    if name != "cpu" or len(columns) <= max(_BUSY):
+    columns = stat.partition("\n")[0].split()
+    if columns[:1] != ["cpu"] or len(columns) <= max(_BUSY):
         msg = "/proc/stat does not begin with the machine's CPU times"
         raise MeterError(msg)
     ticks = sum(int(columns[column]) for column in _BUSY)
