@@ -6,6 +6,7 @@ Counters grow by what a status has just made durable; per-job series are gauges 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from green_api.base import Signal
@@ -13,11 +14,22 @@ from green_api.job import GreenTrainingJob
 from green_api.status import JobStatus, State
 from green_api.units import JOULES_PER_KILOWATT_HOUR, Intensity
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client.metrics import MetricWrapperBase
 
 from green_operator.account.statement import Statement
 
 _JOB: Final = ("namespace", "name")
 _TOTALS: Final = ("namespace", "zone", "task", "provenance")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A metric as the reference describes it."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    text: str
 
 
 class Metrics:
@@ -127,6 +139,16 @@ class Metrics:
         """The zone's intensity now."""
         grams_per_joule = intensity.grams_per_kilowatt_hour / JOULES_PER_KILOWATT_HOUR
         self.intensity.labels(zone, signal.value).set(grams_per_joule)
+
+    def describe(self) -> list[Description]:
+        """All metrics by name, as they are scraped."""
+        found = []
+        for collector in (c for c in vars(self).values() if isinstance(c, MetricWrapperBase)):
+            (metric,) = collector.describe()
+            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            labels = tuple(collector._labelnames)
+            found.append(Description(name, metric.type, labels, metric.documentation))
+        return sorted(found, key=lambda d: d.name)
 
     def serve(self, port: int) -> None:
         """Answer scrapes on a port of every interface, in a thread of its own."""

@@ -88,7 +88,7 @@ def _emissions(statement: Statement, status: JobStatus) -> Iterable[RenderableTy
         return
     kind = _SIGNAL_TEXT[statement.signal]
     table = Table(box=None, pad_edge=False)
-    for column in ("Emissions", "", f"zone {statement.zone}, location-based, {kind} intensity"):
+    for column in ("Emissions", "", "What it is"):
         table.add_column(column, header_style="dim")
     table.add_row("Actual", format_emissions(statement.emissions), "all attempts, gross")
     if statement.counterfactual is not None:
@@ -107,6 +107,7 @@ def _emissions(statement: Statement, status: JobStatus) -> Iterable[RenderableTy
         )
     yield Text()
     yield table
+    yield Text(f"Location-based, zone {statement.zone}, {kind} intensity.", style="dim")
 
 
 def _models(result: Result | None) -> Iterable[RenderableType]:
@@ -120,27 +121,27 @@ def _models(result: Result | None) -> Iterable[RenderableType]:
     rows = [(name, model) for name, model in figures if model is not None]
     if rows:
         table = Table(box=None, pad_edge=False)
-        for column in ("Model", "Runtime", "Accuracy", "Size", "Parameters", "Latency, 1 thread"):
+        for column in ("Model", "Runtime", "Accuracy", "Size", "Parameters", "Latency", "CPU time"):
             table.add_column(column, header_style="dim")
         for name, model in rows:
             table.add_row(name, *_model_row(model))
         yield Text()
         yield table
+        if any(model.latency_ms is not None for _, model in rows):
+            yield Text("One example, one thread, median, on this machine.", style="dim")
     if result.metrics:
         yield Text()
         yield Text("  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items()))
 
 
 def _model_row(model: ModelFigures) -> list[str]:
-    latency = ""
-    if model.latency_ms is not None and model.latency_cpu_ms is not None:
-        latency = f"{model.latency_ms:.3g} ms ({model.latency_cpu_ms:.3g} CPU ms)"
     return [
         model.runtime,
         f"{100 * model.accuracy:.2f} %",
         f"{model.bytes / 1000:,.1f} kB",
         f"{model.parameters:,}",
-        latency,
+        "" if model.latency_ms is None else f"{model.latency_ms:.3g} ms",
+        "" if model.latency_cpu_ms is None else f"{model.latency_cpu_ms:.3g} ms",
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from green_api.units import Emissions
 
@@ -25,8 +25,8 @@ def explain(plan: Plan, now: datetime) -> str:
         return (
             f"Runs until {_clock(plan.windows[0].end)}: among the cleanest time left.{_gain(plan)}"
         )
-    start = plan.windows[0].start
-    return f"Waits until {_clock(start)} (in {_span(start - now)}) for cleaner power.{_gain(plan)}"
+    # No "in 2h": a message that changes with the clock would be a new status each minute.
+    return f"Waits until {_clock(plan.windows[0].start)} for cleaner power.{_gain(plan)}"
 
 
 def _gain(plan: Plan) -> str:
@@ -59,9 +59,3 @@ def format_emissions(emissions: Emissions) -> str:
 
 def _clock(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
-
-
-def _span(span: timedelta) -> str:
-    minutes = max(round(span.total_seconds() / 60), 0)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m"

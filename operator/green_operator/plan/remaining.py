@@ -12,6 +12,8 @@ from green_api.units import Energy, Power
 _TELLING_PERCENTAGE: Final = 5.0
 # A job that has outrun its estimate is taken to need this share of it again.
 _OVERRUN_SHARE: Final = 0.1
+# A job that has not ended is never taken to be through: closing a report takes time too.
+_LEAST_SHARE: Final = 0.01
 
 
 def remaining_time(
@@ -26,11 +28,12 @@ def remaining_time(
         speed: planning seconds per second of the pod's clock (a replay is faster).
 
     """
+    least = max(expected * _LEAST_SHARE, timedelta(seconds=1))
     if progress is not None and progress.estimated_remaining_seconds is not None:
-        return timedelta(seconds=progress.estimated_remaining_seconds * speed)
+        return max(timedelta(seconds=progress.estimated_remaining_seconds * speed), least)
     done = progress.percentage if progress is not None else None
     if done is not None and done >= _TELLING_PERCENTAGE:
-        return active * ((100.0 - done) / done)
+        return max(active * ((100.0 - done) / done), least)
     return max(expected - active, expected * _OVERRUN_SHARE)
 
 

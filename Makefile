@@ -1,0 +1,54 @@
+# Everything runs in a locked environment under .venv; uv is the one tool that is fetched for it.
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := .venv/bin/
+
+.PHONY: setup demo test test-all lint types layers generate check-generated bench clean
+
+setup: .venv/.synced ## The locked environment
+
+.tools/bin/uv:
+	python3 -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: pyproject.toml uv.lock $(filter .tools/%,$(UV))
+	$(UV) sync --locked --all-extras
+	@touch $@
+
+demo: setup ## Compress a real model under a replayed day
+	@$(RUN)python scripts/demo.py
+
+# The long matrices run as seeded samples here, whole in test-all.
+test: setup system-packages lint types layers check-generated ## Everything that CI runs
+	$(RUN)pytest
+
+test-all: setup system-packages lint types layers check-generated ## With the whole matrices
+	GREEN_MATRIX=all $(RUN)pytest
+
+.PHONY: system-packages
+system-packages:
+	@scripts/system-packages tests/debian-packages
+
+lint:
+	$(RUN)ruff check
+	$(RUN)ruff format --check
+
+types:
+	$(RUN)mypy
+
+layers:
+	$(RUN)lint-imports
+
+generate: setup ## Write what is generated from the types and the collectors
+	$(RUN)python scripts/generate.py
+
+check-generated: setup
+	$(RUN)python scripts/generate.py --check
+
+bench: setup bench-overhead ## All benchmarks; results under build/bench
+
+bench-%: setup
+	$(RUN)python tests/benchmarks/$*.py
+
+clean:
+	rm -rf .venv .tools build out
