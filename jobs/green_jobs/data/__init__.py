@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from green_api.errors import TaskConfigError
 from green_api.task import BuiltinData, Data
 from green_jobs import entrypoints
-from green_jobs.data import fashion_mnist
+from green_jobs.data import digits, fashion_mnist
 
 MapDataset = Any
 """Anything with ``len`` and integer indexing that gives (input, target)."""
@@ -81,13 +81,11 @@ def _fashion_mnist() -> DataSets:
 
 
 def _digits() -> DataSets:
-    from sklearn.datasets import load_digits  # half a second, for this set alone
-
-    images, labels = load_digits().images / np.float32(16), load_digits().target
+    images, labels = digits.load()
     is_test = np.arange(len(labels)) % 5 == 0
     return DataSets(
-        train=_tensors(images[~is_test], labels[~is_test], 0.3053, 0.3763),
-        test=_tensors(images[is_test], labels[is_test], 0.3053, 0.3763),
+        train=_tensors(images[~is_test] / np.float32(16), labels[~is_test], 0.3053, 0.3763),
+        test=_tensors(images[is_test] / np.float32(16), labels[is_test], 0.3053, 0.3763),
     )
 
 

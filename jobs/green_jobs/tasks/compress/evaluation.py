@@ -11,7 +11,6 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from green_jobs import data
 
@@ -86,14 +85,6 @@ def latency(predict: Predict, example: Tensor) -> Latency:
             cpu.append(time.thread_time() - cpu_start)
             wall.append(time.perf_counter() - start)
     return Latency(statistics.median(wall) * 1e3, statistics.median(cpu) * 1e3)
-
-
-def multiply_accumulates(module: nn.Module, example: Tensor) -> int:
-    """Multiplications with addition that the net's layers do for one of the examples (B, ...)."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        eager(module)(example)
-    return int(counter.get_total_flops()) // 2 // len(example)
 
 
 @contextmanager

@@ -33,7 +33,12 @@ def export(module: nn.Module, example: Tensor) -> bytes:
             verbose=False,
         )
     assert program is not None  # noqa: S101 - the dynamo exporter always returns one
-    data: bytes = program.model_proto.SerializeToString()
+    model = program.model_proto
+    graph = model.graph
+    # The exporter's notes: half of a small file, with stack traces that name this machine's paths.
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, graph, model):
+        part.ClearField("metadata_props")
+    data: bytes = model.SerializeToString()
     return data
 
 
@@ -55,6 +60,7 @@ class OnnxModel:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        """The logits."""
         outputs = self._session.run(None, {self._input: np.ascontiguousarray(inputs.numpy())})
         return torch.from_numpy(outputs[0])
 

@@ -15,7 +15,8 @@ from green_jobs.signals import Signals
 from green_jobs.tasks.compress import distillation, finish, pruning
 from green_jobs.tasks.compress.attempt import Attempt
 from green_jobs.tasks.compress.checks import FIELD
-from green_jobs.tasks.compress.evaluation import eager, evaluate, multiply_accumulates
+from green_jobs.tasks.compress.evaluation import eager, evaluate
+from green_jobs.tasks.compress.layers import multiply_accumulates
 from green_jobs.tasks.compress.plan import Stage, lay_out
 from green_jobs.tasks.compress.schedule import Schedule
 from green_jobs.tasks.compress.session import Session

@@ -18,7 +18,7 @@ from green_jobs.models import Net
 from green_jobs.seeds import derive
 from green_jobs.tasks.compress import pruning
 from green_jobs.tasks.compress.checks import FIELD, check_export, check_fit
-from green_jobs.tasks.compress.evaluation import multiply_accumulates
+from green_jobs.tasks.compress.layers import multiply_accumulates
 from green_jobs.tasks.compress.schedule import Schedule
 
 # A backward pass is about two forward passes.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Final
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from green_api.errors import TaskConfigError
-
-_LAYERS_WITH_OUTPUTS: Final = (nn.Linear, _ConvNd)
+from green_jobs.tasks.compress.layers import layer_runs
 
 
 def prune(module: nn.Module, example: Tensor, ratio: float, field: str) -> None:
@@ -55,22 +52,8 @@ def _remove_channels(module: nn.Module, example: Tensor, ratio: float) -> None:
             example,
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio=ratio,
-            ignored_layers=_output_layer(module, example),
+            ignored_layers=[layer_runs(module, example)[-1].layer],  # its channels are the classes
         ).step()
-
-
-def _output_layer(module: nn.Module, example: Tensor) -> list[nn.Module]:
-    """The layer that runs last: its channels are the classes."""
-    ran: list[nn.Module] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, *_: ran.append(layer))
-        for layer in module.modules()
-        if isinstance(layer, _LAYERS_WITH_OUTPUTS)
-    ]
-    _shape(module, example)
-    for hook in hooks:
-        hook.remove()
-    return ran[-1:]
 
 
 def _shape(module: nn.Module, example: Tensor) -> torch.Size:

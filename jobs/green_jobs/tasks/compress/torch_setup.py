@@ -22,7 +22,8 @@ def prepare_torch(document: TaskDocument) -> torch.device:
     torch.set_num_threads(max(1, min(int(document.cores), _usable_cores())))
     # Read by CUDA's library when it starts; without it some products are not reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As use_deterministic_algorithms(True, warn_only=True), which imports the compiler: seconds.
+    torch.set_deterministic_debug_mode("warn")
     # A debugging aid that comes with the above and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

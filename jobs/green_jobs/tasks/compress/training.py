@@ -1,6 +1,6 @@
 """One stage of training, which can begin at any of its batches.
 
-Stochastic gradient descent with momentum and one cycle of the learning rate. The order of the data
+The order of the data
 and all randomness follow from (seed, stage, epoch, batch); the momentum is the only state beside
 the net.
 """
@@ -8,7 +8,7 @@ the net.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,15 +83,15 @@ def train(
     Raises:
         TaskConfigError: the loss is no number any more.
     """
-    optimizer = _optimizer(module, momentum)
+    trained = _trained(module, momentum)
     device = next(module.parameters()).device
     sums = _Sums()
     module.train()
     for number, inputs, targets in _batches(dataset, schedule, start):
         if number % schedule.batches == 0:
             sums = _Sums()
-        optimizer.param_groups[0]["lr"] = schedule.rate(number)
-        loss, correct = _step(module, optimizer, inputs.to(device), targets.to(device), loss_of)
+        loss, correct = _gradients(module, inputs.to(device), targets.to(device), loss_of)
+        descend(trained, momentum, schedule.rate(number))
         sums.add(_finite(loss, schedule), correct, len(targets))
         yield Step(
             number=number + 1,
@@ -101,33 +101,38 @@ def train(
         )
 
 
-def _step(
-    module: nn.Module,
-    optimizer: torch.optim.SGD,
-    inputs: Tensor,
-    targets: Tensor,
-    loss_of: Loss,
+def _gradients(
+    module: nn.Module, inputs: Tensor, targets: Tensor, loss_of: Loss
 ) -> tuple[float, int]:
-    """One step; the batch's mean loss and how many it had right."""
+    """Set the gradients of one batch; its mean loss and how many examples it had right."""
+    module.zero_grad()
     logits = module(inputs)
     loss = loss_of(inputs, logits, targets)
-    optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
     return loss.item(), int((logits.argmax(1) == targets).sum())
 
 
-def _optimizer(module: nn.Module, momentum: Momentum) -> torch.optim.SGD:
+def _trained(module: nn.Module, momentum: Momentum) -> dict[str, nn.Parameter]:
+    """The parameters that train, by name; each gets a buffer, zeros if it had none."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.SGD(
-        trained.values(), lr=0.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
     for name, parameter in trained.items():
-        # Starting from zeros gives the same first step as torch's own start from no buffer.
-        buffer = momentum.get(name, torch.zeros_like(parameter)).to(parameter.device)
-        momentum[name] = buffer
-        optimizer.state[parameter]["momentum_buffer"] = buffer
-    return optimizer
+        momentum[name] = momentum.get(name, torch.zeros_like(parameter)).to(parameter.device)
+    return trained
+
+
+@torch.no_grad()
+def descend(parameters: Mapping[str, Tensor], momentum: Momentum, rate: float) -> None:
+    """One step of gradient descent with momentum and weight decay, in place.
+
+    The same as torch.optim.SGD, which imports torch's compiler at its first use: seconds of CPU
+    time at every start of an attempt. ``v <- 0.9 v + (g + 5e-4 p); p <- p - rate v``
+    (Sutskever et al. 2013).
+    """
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            gradient = parameter.grad.add(parameter, alpha=WEIGHT_DECAY)
+            momentum[name].mul_(MOMENTUM).add_(gradient)
+            parameter.add_(momentum[name], alpha=-rate)
 
 
 def _batches(
