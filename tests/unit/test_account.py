@@ -1,0 +1,155 @@
+"""Accounting: every joule once, with its provenance, at the intensity of its time."""
+
+from __future__ import annotations
+
+import pytest
+from green_api.base import Provenance
+from green_api.contract import Mark
+from green_api.units import Energy, Power
+from green_operator.account.readings import readings_of, total
+from green_operator.account.statement import state_account
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.factories import T0, attempt, hours, outlook, sample
+
+KWH = 3.6e6
+RESERVED = Power(100.0)
+
+
+def test_energy_is_split_over_the_hours_it_was_used_in() -> None:
+    one = attempt(0, 2, [sample(2, 2 * KWH, Mark.ENDED)], ok=True)
+    statement = state_account(readings_of([one], RESERVED), outlook([400, 100]), T0)
+    assert statement.energy.kilowatt_hours == pytest.approx(2)
+    assert statement.emissions.grams == pytest.approx(500)
+
+
+def test_waiting_for_clean_hours_is_a_positive_difference() -> None:
+    """The worked figure of the design's formula: 5 + 5 kWh, 400 and 420 against 100 and 120."""
+    one = attempt(2, 4, [sample(3, 5 * KWH), sample(4, 10 * KWH, Mark.ENDED)], ok=True)
+    statement = state_account(readings_of([one], RESERVED), outlook([400, 420, 100, 120]), T0)
+    assert statement.emissions.grams == pytest.approx(1100)
+    assert statement.counterfactual is not None
+    assert statement.counterfactual.grams == pytest.approx(4100)
+    assert statement.difference is not None
+    assert statement.difference.grams == pytest.approx(3000)
+
+
+def test_waiting_for_what_turned_out_dirtier_is_negative() -> None:
+    one = attempt(1, 2, [sample(2, KWH, Mark.ENDED)], ok=True)
+    statement = state_account(readings_of([one], RESERVED), outlook([100, 300]), T0)
+    assert statement.difference is not None
+    assert statement.difference.grams == pytest.approx(-200)
+
+
+def test_restarts_and_repeated_work_are_in_the_actual_only() -> None:
+    killed = attempt(
+        0, 3,
+        [
+            sample(0.5, 1 * KWH, Mark.WORKING),
+            sample(2, 3 * KWH, Mark.SAVED),
+            sample(3, 4 * KWH),
+        ],
+        uid="a",
+    )  # fmt: skip
+    resumed = attempt(
+        4, 6,
+        [sample(5, 1 * KWH, Mark.WORKING), sample(6, 2 * KWH, Mark.ENDED)],
+        ok=True, uid="b",
+    )  # fmt: skip
+    statement = state_account(readings_of([killed, resumed], RESERVED), outlook([100] * 6), T0)
+    assert statement.energy.kilowatt_hours == pytest.approx(6)
+    assert statement.emissions.grams == pytest.approx(600)
+    # 1 kWh of repeated work and 1 kWh of restoring are not needed without the interruption.
+    assert statement.counterfactual is not None
+    assert statement.counterfactual.grams == pytest.approx(400)
+
+
+def test_an_unseen_tail_is_estimated_from_the_reservation() -> None:
+    killed = attempt(0, 2, [sample(1, KWH)])
+    readings = readings_of([killed], RESERVED)
+    tails = [r for r in readings if r.component is None]
+    assert [(t.start, t.end, t.provenance) for t in tails] == [
+        (hours(1), hours(2), Provenance.ESTIMATED)
+    ]
+    assert total(readings).joules == pytest.approx(KWH + 100 * 3600)
+
+
+def test_an_attempt_that_nobody_saw_is_all_tail() -> None:
+    readings = readings_of([attempt(0, 1, [])], RESERVED)
+    assert total(readings).joules == pytest.approx(100 * 3600)
+
+
+def test_an_attempt_that_ended_by_its_own_word_has_no_tail() -> None:
+    readings = readings_of([attempt(0, 1.001, [sample(1, KWH, Mark.ENDED)], ok=True)], RESERVED)
+    assert total(readings).joules == pytest.approx(KWH)
+
+
+def test_provenances_are_told_apart_and_add_up() -> None:
+    one = attempt(0, 1, [sample(1, 500, Mark.ENDED, gpu=9000)], ok=True)
+    statement = state_account(readings_of([one], RESERVED), outlook([360]), T0)
+    assert statement.by_provenance[Provenance.MEASURED].energy == Energy(9000)
+    assert statement.by_provenance[Provenance.ESTIMATED].energy == Energy(500)
+    assert statement.energy == Energy(9500)
+    assert statement.emissions.grams == pytest.approx(0.95)
+
+
+def test_hours_without_intensity_are_set_apart_not_zero() -> None:
+    one = attempt(0, 2, [sample(2, 2 * KWH, Mark.ENDED)], ok=True)
+    statement = state_account(readings_of([one], RESERVED), outlook([400]), T0)
+    assert statement.emissions.grams == pytest.approx(400)
+    assert statement.unaccounted.kilowatt_hours == pytest.approx(1)
+    assert statement.difference is None
+    nothing = state_account(readings_of([one], RESERVED), None, T0)
+    assert nothing.signal is None
+    assert nothing.unaccounted.kilowatt_hours == pytest.approx(2)
+
+
+def test_a_counter_that_is_sent_again_or_falls_adds_nothing() -> None:
+    samples = [sample(1, 100), sample(1, 100), sample(2, 60), sample(3, 150, Mark.ENDED)]
+    assert total(readings_of([attempt(0, 3, samples, ok=True)], RESERVED)).joules == 150
+
+
+rises = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
+
+
+@given(rises, st.lists(st.integers(0, 900), min_size=30, max_size=30))
+def test_emissions_lie_between_the_cleanest_and_the_dirtiest_hour(
+    steps: list[float], grams: list[int]
+) -> None:
+    joules, samples = 0.0, []
+    for index, rise in enumerate(steps, start=1):
+        joules += rise
+        samples.append(sample(index * 1.3, joules))
+    one = attempt(0, len(steps) * 1.3, samples, ok=True)
+    statement = state_account(readings_of([one], RESERVED), outlook([float(g) for g in grams]), T0)
+    assert statement.energy.joules == pytest.approx(joules)
+    assert statement.unaccounted.joules == pytest.approx(0, abs=1e-3 * max(joules, 1))
+    kwh = joules / KWH
+    assert min(grams) * kwh - 1e-6 <= statement.emissions.grams <= max(grams) * kwh + 1e-6
+
+
+@given(rises)
+def test_a_job_that_runs_at_once_without_a_pause_differs_by_nothing(steps: list[float]) -> None:
+    joules, samples = 0.0, []
+    for index, rise in enumerate(steps, start=1):
+        joules += rise + 1.0
+        samples.append(sample(float(index), joules))
+    one = attempt(0, len(steps), samples, ok=True)
+    grams = [100.0 + 50 * (i % 5) for i in range(len(steps))]
+    statement = state_account(readings_of([one], RESERVED), outlook(grams), T0)
+    assert statement.difference is not None
+    assert statement.difference.grams == pytest.approx(0, abs=1e-6)
+
+
+@given(st.integers(1, 6), st.integers(1, 5))
+def test_each_killed_attempt_has_just_one_tail(kills: int, seen: int) -> None:
+    attempts = [
+        attempt(i * 10, i * 10 + 9, [sample(i * 10 + j + 1, 100.0 * j) for j in range(seen)],
+                uid=f"k{i}")
+        for i in range(kills)
+    ]  # fmt: skip
+    tails = [r for r in readings_of(attempts, RESERVED) if r.component is None]
+    assert [t.attempt for t in tails] == [f"k{i}" for i in range(kills)]
+    unseen = (9 - seen) * 3600.0
+    assert all(t.energy.joules == pytest.approx(100 * unseen) for t in tails)

@@ -1,0 +1,109 @@
+"""The generated definitions: valid, bounded and described, so that a server takes them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from green_api.crd import job_crd, zone_crd
+
+ROOT = Path(__file__).resolve().parents[2]
+CRDS = [job_crd(), zone_crd()]
+
+
+def schema(crd: dict[str, Any]) -> dict[str, Any]:
+    return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    if "items" in node:
+        yield from nodes(node["items"], f"{path}[]")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from nodes(node["additionalProperties"], f"{path}{{}}")
+
+
+def all_nodes() -> list[Any]:
+    return [
+        pytest.param(node, id=f"{crd['spec']['names']['kind']}{path}")
+        for crd in CRDS
+        for path, node in nodes(schema(crd))
+    ]
+
+
+@pytest.mark.parametrize("crd", CRDS, ids=lambda c: c["spec"]["names"]["kind"])
+@pytest.mark.parametrize("version", ["1.31", "1.34"])
+def test_the_definition_is_valid_kubernetes(crd: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(crd, version, strict=True)
+
+
+@pytest.mark.parametrize("node", all_nodes())
+def test_every_size_is_bounded(node: dict[str, Any]) -> None:
+    """Unbounded sizes make the cost of rules unbounded, which the API server refuses."""
+    kind = node.get("type")
+    if kind == "array":
+        assert "maxItems" in node
+    if kind == "string":
+        assert {"maxLength", "enum"} & set(node)
+    if "additionalProperties" in node:
+        assert "maxProperties" in node
+
+
+def test_every_field_is_described() -> None:
+    silent = [
+        f"{crd['spec']['names']['kind']}{path}"
+        for crd in CRDS
+        for path, node in nodes(schema(crd))
+        if path and not path.endswith(("[]", "{}")) and not node.get("description")
+        and path not in {".apiVersion", ".kind", ".metadata"}
+    ]  # fmt: skip
+    assert silent == []
+
+
+def test_the_schema_is_structural() -> None:
+    for crd in CRDS:
+        for path, node in nodes(schema(crd)):
+            assert not {"$ref", "anyOf", "oneOf", "allOf", "title", "const"} & set(node), path
+            if "properties" in node:
+                assert "additionalProperties" not in node, path
+
+
+def test_what_does_not_work_yet_is_not_accepted() -> None:
+    fields = {path for path, _ in nodes(schema(job_crd()))}
+    assert ".spec.task.federate" not in fields
+    assert ".spec.task.compress" in fields
+    sources = schema(zone_crd())["properties"]["spec"]["properties"]["sources"]["items"]
+    assert set(sources["properties"]) == {"trace", "static"}
+
+
+def test_kubectl_get_shows_the_columns() -> None:
+    columns = job_crd()["spec"]["versions"][0]["additionalPrinterColumns"]
+    shown = [c["name"] for c in columns if c["priority"] == 0]
+    assert shown == ["State", "Planned-Start", "Deadline", "Saved", "Zone", "Age"]
+    wide = [c["name"] for c in columns if c["priority"] == 1]
+    assert wide == ["Energy", "Intensity", "Message"]
+
+
+def test_every_column_and_rule_names_a_field_that_exists() -> None:
+    for crd in CRDS:
+        fields = {path for path, _ in nodes(schema(crd))} | {".metadata.creationTimestamp"}
+        for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]:
+            assert column["jsonPath"] in fields
+        for path, node in nodes(schema(crd)):
+            for rule in node.get("x-kubernetes-validations", []):
+                if "fieldPath" in rule:
+                    assert f"{path}{rule['fieldPath']}" in fields
+
+
+def test_the_committed_files_are_up_to_date() -> None:
+    checked = subprocess.run(
+        [sys.executable, "scripts/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr

@@ -1,0 +1,231 @@
+"""Manifests: what is wrong is named with field, value and fix, here as on the API server."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import celpy
+import pytest
+import yaml
+from green_api.base import Model, format_duration, parse_duration
+from green_api.errors import InvalidManifestError
+from green_api.job import GreenTrainingJob, JobSpec, Pod, Schedule
+from green_api.task import Compress, Data, OriginalModel, Step, Task
+from green_api.zone import GridZone, Source
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.factories import manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+COMPRESS: dict[str, Any] = {
+    "model": {"builtin": "digits-cnn", "trainEpochs": 2},
+    "data": {"builtin": "digits"},
+    "steps": [{"prune": {"ratio": 0.5}}, {"quantize": {}}],
+}
+
+
+def compress(**changes: object) -> dict[str, Any]:
+    return {"compress": {k: v for k, v in (COMPRESS | changes).items() if v is not None}}
+
+
+def problems(document: dict[str, object]) -> str:
+    with pytest.raises(InvalidManifestError) as caught:
+        GreenTrainingJob.parse(document, "job.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_example_is_valid(path: Path) -> None:
+    kinds = {"GreenTrainingJob": GreenTrainingJob, "GridZone": GridZone}
+    for document in yaml.safe_load_all(path.read_text()):
+        kinds[document["kind"]].parse(document, path.name)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"tusk": {}}, "spec.tusk: unknown field"),
+        ({"task": {}}, "spec.task: a task is exactly one of compress and train"),
+        ({"task": {"federate": {}}}, "spec.task.federate: unknown field"),
+        ({"task": {"train": {"command": []}}}, "spec.task.train.command: list should have at least 1"),
+        (
+            {"schedule": {"completeWithin": "1d", "expectedDuration": "1h"}},
+            "spec.schedule.completeWithin: '1d': is not a duration; write it like 24h",
+        ),
+        (
+            {"schedule": {"completeWithin": "1h", "expectedDuration": "2h"}},
+            "spec.schedule.completeWithin: '1h': is shorter than expectedDuration: the job cannot "
+            "fit; allow more time or expect less",
+        ),
+        ({"schedule": {"completeWithin": "1h"}}, "spec.schedule.expectedDuration: the planner needs"),
+        ({"schedule": {"expectedDuration": "1h"}}, "spec.schedule.completeWithin: without a deadline"),
+        (
+            {"schedule": {"completeWithin": "4h", "deadline": "2026-06-01T00:00:00Z",
+                          "expectedDuration": "1h"}},
+            "spec.schedule.deadline: '2026-06-01T00:00:00Z': completeWithin and deadline exclude",
+        ),
+        (
+            {"schedule": {"deadline": "2026-06-01T00:00:00", "expectedDuration": "1h"}},
+            "spec.schedule.deadline: '2026-06-01T00:00:00': input should have timezone info",
+        ),
+        ({"storage": None}, "spec.storage: an interruptible job needs storage.claimName"),
+        (
+            {"task": compress(), "storage": None, "schedule": {"policy": "Immediately"}},
+            "spec.storage: a compress job needs storage.claimName",
+        ),
+        ({"resources": {"cpu": "two"}}, "spec.resources.cpu: 'two': is not a quantity above zero"),
+        ({"resources": {"cpu": 0}}, "spec.resources.cpu: 0: is not a quantity above zero"),
+        ({"resources": {"gpus": -1}}, "spec.resources.gpus: -1: input should be greater than or"),
+        (
+            {"pod": {"env": [{"name": "GREEN_X", "value": "1"}]}},
+            "spec.pod.env: names that begin with GREEN_ are reserved",
+        ),
+        ({"task": compress(steps=[])}, "spec.task.compress.steps: list should have at least 1"),
+        (
+            {"task": compress(steps=[{"prune": {"ratio": 2}}])},
+            "spec.task.compress.steps[0].prune.ratio: 2: input should be less than or equal to 0.95",
+        ),
+        (
+            {"task": compress(steps=[{"quantize": {}}, {"finetune": {"epochs": 1}}])},
+            "spec.task.compress.steps: quantize works on the finished model: make it the last step",
+        ),
+        (
+            {"task": compress(exports=["Safetensors"])},
+            "spec.task.compress.exports: a quantized model exists only as ONNX",
+        ),
+        (
+            {"task": compress(model={"builtin": "digits-cnn"})},
+            "spec.task.compress.model.trainEpochs: a builtin model has no weights of its own",
+        ),
+        (
+            {"task": compress(model={"entrypoint": "no colon"})},
+            "spec.task.compress.model.entrypoint: 'no colon': string should match pattern",
+        ),
+        (
+            {"task": compress(model={"entrypoint": "a:b", "weights": "../other/model.safetensors"})},
+            "spec.task.compress.model.weights: '../other/model.safetensors': string should match",
+        ),
+        (
+            {"task": compress(data={"builtin": "digits", "args": {"a": 1}})},
+            "spec.task.compress.data.args: args are passed to an entrypoint",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_field_value_and_fix(spec: dict[str, object], says: str) -> None:
+    text = problems(manifest(**spec))
+    assert text.startswith("job.yaml: ")
+    assert says in text
+
+
+def test_all_problems_are_named_at_once() -> None:
+    text = problems(manifest(tusk={}, retries=-1))
+    assert len(text.splitlines()) == 2
+
+
+def test_quantities_and_durations_are_read_as_people_write_them() -> None:
+    job = GreenTrainingJob.parse(manifest(resources={"cpu": "1500m", "memory": "4Gi"}), "x")
+    assert job.spec.resources.cores == 1.5
+    assert parse_duration("1h30m") == timedelta(minutes=90)
+    assert parse_duration("500ms") == timedelta(milliseconds=500)
+
+
+@given(st.integers(1, 10**10))
+def test_durations_survive_a_round_trip(milliseconds: int) -> None:
+    duration = timedelta(milliseconds=milliseconds)
+    assert parse_duration(format_duration(duration)) == duration
+
+
+# The same rule stands in CEL and in Python. Both are asked about the same objects here; the
+# evaluator is cel-python's, the real API server's follows in the cluster tests.
+
+_CEL = celpy.Environment()
+_RULED: list[type[Model]] = [
+    Schedule, Pod, JobSpec, Task, Step, Compress, OriginalModel, Data, Source,
+]  # fmt: skip
+
+
+def cel_says(rule: str, wire: dict[str, Any]) -> bool:
+    program = _CEL.program(_CEL.compile(rule))
+    return bool(program.evaluate({"self": celpy.json_to_cel(wire)}))
+
+
+def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+durations = st.sampled_from(["1s", "500ms", "90m", "1h30m", "24h"])
+nets = optional(
+    builtin=st.just("digits-cnn"),
+    entrypoint=st.just("a.b:c"),
+    args=st.just({"x": 1}),
+    weights=st.just("w.safetensors"),
+    trainEpochs=st.just(1),
+)
+steps = optional(
+    prune=st.just({"ratio": 0.5}),
+    distill=st.just({"epochs": 1}),
+    finetune=st.just({"epochs": 1}),
+    quantize=st.just({}),
+)
+one_step = st.sampled_from(
+    [{"prune": {"ratio": 0.5}}, {"finetune": {"epochs": 1}}, {"quantize": {}}]
+)
+compresses = st.fixed_dictionaries(
+    {
+        "model": st.just(COMPRESS["model"]),
+        "data": st.just(COMPRESS["data"]),
+        "steps": st.lists(one_step, min_size=1, max_size=3),
+        "exports": st.lists(st.sampled_from(["Safetensors", "Onnx"]), min_size=1, max_size=2),
+    }
+)
+OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
+    Schedule: optional(
+        completeWithin=durations,
+        deadline=st.just("2026-06-01T00:00:00Z"),
+        expectedDuration=durations,
+    ).flatmap(
+        lambda s: st.sampled_from(["Immediately", "LowestEmissions"]).map(
+            lambda policy: s | {"policy": policy}
+        )
+    ),
+    Pod: st.lists(st.sampled_from(["GREEN_A", "PATH"]), max_size=2).map(
+        lambda names: {"env": [{"name": n} for n in names]}
+    ),
+    JobSpec: st.tuples(st.booleans(), st.booleans(), st.booleans()).map(
+        lambda t: {
+            "task": {"compress": COMPRESS} if t[0] else {"train": {"command": ["x"]}},
+            "schedule": {"policy": "Immediately", "interruptible": t[1]},
+        }
+        | ({"storage": {"claimName": "c"}} if t[2] else {})
+    ),
+    Task: optional(compress=st.just(COMPRESS), train=st.just({"command": ["x"]})),
+    Step: steps,
+    Compress: compresses,
+    OriginalModel: nets,
+    Data: optional(
+        builtin=st.just("digits"), entrypoint=st.just("a:b"), args=st.just({"x": 1})
+    ),
+    Source: optional(
+        static=st.just({"gramsPerKilowattHour": 1, "signal": "AverageDirect"}),
+        trace=st.just({"configMapKeyRef": {"name": "a", "key": "b"}, "signal": "AverageDirect"}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", _RULED, ids=lambda m: m.__name__)
+@given(data=st.data())
+def test_cel_and_python_agree(model: type[Model], data: st.DataObject) -> None:
+    wire = data.draw(OBJECTS[model])
+    built = _without_rules(model).model_validate(wire)
+    for rule in model.rules:
+        if rule.holds is not None:
+            assert cel_says(rule.cel, wire) == rule.holds(built), rule.message
+
+
+def _without_rules(model: type[Model]) -> type[Model]:
+    """The same fields, whose parts keep their own rules, without this model's."""
+    return type(model.__name__, (model,), {"rules": ()})
