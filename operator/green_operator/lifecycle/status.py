@@ -43,7 +43,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         completion_time=_completion(snapshot, state),
         deadline=snapshot.deadline,
         planned_start=plan.windows[0].start if plan is not None and waits else None,
-        saved=_saved(snapshot),
+        saved=_saved(snapshot, state),
         plan=_plan(snapshot) or (previous.plan if previous else None),
         run=_run(snapshot),
         progress=_progress(snapshot),
@@ -134,14 +134,14 @@ def _emissions(statement: Statement | None) -> EmissionsStatus | None:
     )
 
 
-def _saved(snapshot: Snapshot) -> str | None:
+def _saved(snapshot: Snapshot, state: State) -> str | None:
     """The difference so far, or the expected one before there is anything to account for."""
     statement, plan = snapshot.statement, snapshot.plan
     if statement is not None and statement.energy.joules:
         if statement.difference is None:
             return None
         return format_difference(statement.difference, statement.counterfactual)
-    if plan is None or plan.saving is None:
+    if plan is None or plan.saving is None or state.is_final:
         return None
     return f"{format_difference(plan.saving, plan.run_now.emissions)} expected"
 

@@ -347,6 +347,7 @@ class TestCgroup:
     def v2(self, machine: Machine, path: str, mounted: str, procs: list[int]) -> Path:
         machine.write("proc/self/cgroup", f"0::{path}")
         machine.write(f"sys/fs/cgroup{mounted}/cgroup.procs", "\n".join(map(str, procs)))
+        machine.write(f"sys/fs/cgroup{mounted}/cgroup.events", "populated 1")
         return machine.write(f"sys/fs/cgroup{mounted}/cpu.stat", "usage_usec 7000000\nuser_usec 1")
 
     @pytest.mark.parametrize(
@@ -393,6 +394,16 @@ class TestCgroup:
 
     def test_another_processes_group_is_not_ours(self, machine: Machine) -> None:
         self.v2(machine, "/", "", [])
+        assert open_own_cgroup(machine.root, timedelta()) is None
+
+    def test_the_root_of_the_hierarchy_is_the_machines(self, machine: Machine) -> None:
+        self.v2(machine, "/", "", [os.getpid()])
+        (machine.root / "sys/fs/cgroup/cgroup.events").unlink()
+        assert open_own_cgroup(machine.root, timedelta()) is None
+        machine.write("proc/self/cgroup", "3:cpu,cpuacct:/")
+        machine.write("sys/fs/cgroup/cpuacct/cgroup.procs", os.getpid())
+        machine.write("sys/fs/cgroup/cpuacct/cpuacct.usage", 1)
+        machine.write("sys/fs/cgroup/cpuacct/cgroup.sane_behavior", 0)
         assert open_own_cgroup(machine.root, timedelta()) is None
 
     def test_a_group_without_a_counter_is_of_no_use(self, machine: Machine) -> None:

@@ -20,7 +20,7 @@ from green_jobs.journal import read_journals
 TRAIN = {"train": {"command": ["given", "on", "the", "command", "line"]}}
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for something that must come; the limit only ends a test that has failed."""
     end = time.monotonic() + seconds
     while not condition():
@@ -51,7 +51,7 @@ class Attempt:
     log_file: Path
 
     def wait(self) -> int:
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
     def stop(self) -> int:
         self.process.terminate()
@@ -102,14 +102,16 @@ class Claim:
         self,
         *command: str,
         uid: str = "a1",
-        arguments: tuple[str, ...] | None = None,
+        arguments: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        prefix: list[str] | None = None,
         **document: Any,
     ) -> Attempt:
         task_file = self.scratch / f"{uid}.json"
         task_file.write_text(json.dumps({**DOCUMENT, **document}))
         attempt_files = self.scratch / f"{uid}.termination", self.scratch / f"{uid}.printed"
         port = free_port()
+        arguments = arguments or ("exec", "--", *command)
         given = {
             **os.environ,
             "GREEN_TASK_FILE": str(task_file),
@@ -121,7 +123,7 @@ class Claim:
         }
         with attempt_files[1].open("wb") as printed:
             process = subprocess.Popen(
-                [sys.executable, "-m", "green_jobs", *(arguments or ("exec", "--", *command))],
+                [*(prefix or ()), sys.executable, "-m", "green_jobs", *arguments],
                 env={name: value for name, value in given.items() if value},
                 stdout=printed,
                 stderr=subprocess.STDOUT,

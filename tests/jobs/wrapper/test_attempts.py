@@ -156,6 +156,31 @@ def test_nothing_of_the_workers_group_is_left(claim: Claim) -> None:
     wait_until(lambda: not is_alive(pid))
 
 
+def test_a_daemon_that_keeps_the_output_open_does_not_hold_up_the_end(claim: Claim) -> None:
+    attempt = claim.run("sh", "-c", "setsid sleep 1000 & echo $! > $GREEN_OUTPUT_DIR/pid")
+    os.kill(int((claim.folder / "output/pid").read_text()), signal.SIGKILL)
+    assert attempt.process.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a PID namespace here")
+def test_as_process_1_it_takes_sigterm_and_buries_orphans(claim: Claim) -> None:
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("PID namespaces are not allowed here")
+    orphan = "(sh -c 'sleep 0.2; :' &); sleep 0.5; touch $GREEN_OUTPUT_DIR/on; sleep 1000"
+    attempt = claim.start("sh", "-c", orphan, prefix=unshare)
+    wait_until((claim.folder / "output/on").exists)
+    first = int(children_of(attempt.process.pid)[0])
+    wait_until(lambda: len(children_of(first)) == 1)
+    os.kill(first, signal.SIGTERM)
+    assert attempt.wait() == 75
+    assert claim.marks() == [Mark.STARTED, Mark.ENDED]
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def test_worker_dies_with_a_killed_supervisor_and_the_next_attempt_goes_on(claim: Claim) -> None:
     attempt = claim.start("sh", "-c", "echo $$ > $GREEN_OUTPUT_DIR/pid; exec sleep 1000")
     pid_file = claim.folder / "output/pid"

@@ -165,7 +165,7 @@ class TestRecorder:
 
         def told(second: float, **state: Any) -> Progress:
             recorder.observe(WorkerState(**state), self.moment(second))
-            return recorder.reply(0, NOON).progress
+            return recorder.reply(0, self.moment(second)).progress
 
         assert told(11, working=True).estimated_remaining_seconds is None
         assert told(100, working=True, percentage=50).estimated_remaining_seconds is None
