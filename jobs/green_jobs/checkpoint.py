@@ -64,7 +64,12 @@ class CheckpointStore:
         return True
 
     def load(self) -> Checkpoint | None:
-        """The newest sound checkpoint; one that is not is logged, removed and passed over."""
+        """The newest sound checkpoint; one that is not is logged, removed and passed over.
+
+        What a killed attempt left half-written goes too.
+        """
+        for left_over in self.folder.glob(".*.tmp"):
+            left_over.unlink(missing_ok=True)
         for path in self._newest_first():
             try:
                 return _read(path)

@@ -93,5 +93,6 @@ def test_another_holder_of_the_lock(store: CheckpointStore, tmp_path: Path) -> N
 
 def test_left_overs_of_a_killed_attempt_go(store: CheckpointStore) -> None:
     (store.folder / ".00000001-x.safetensors.77.tmp").write_bytes(b"half")
+    assert store.load() is None
     _save(store, 1)
     assert [path.name[:9] for path in store.folder.iterdir()] == ["00000001-"]

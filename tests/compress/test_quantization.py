@@ -47,7 +47,10 @@ def test_quantized_outputs_are_near(net: tuple[nn.Module, bytes], *, reduce_rang
     module, file = net
     inputs = torch.randn(64, 1, 8, 8)
     quantized = quantization.quantize(file, [inputs[:32], inputs[32:]], reduce_range=reduce_range)
-    before, after = onnx_model.OnnxModel(file, 1)(inputs), onnx_model.OnnxModel(quantized, 1)(inputs)
+    before, after = (
+        onnx_model.OnnxModel(file, 1)(inputs),
+        onnx_model.OnnxModel(quantized, 1)(inputs),
+    )
     assert torch.allclose(before, module(inputs), atol=1e-5)
     assert (after - before).abs().max() < 0.15 * before.abs().max()
     assert len(quantized) < len(file)
@@ -55,9 +58,7 @@ def test_quantized_outputs_are_near(net: tuple[nn.Module, bytes], *, reduce_rang
 
 @pytest.mark.parametrize(("reduce_range", "most"), [(False, 127), (True, 64)])
 def test_range_of_weights(net: tuple[nn.Module, bytes], *, reduce_range: bool, most: int) -> None:
-    quantized = quantization.quantize(
-        net[1], [torch.randn(8, 1, 8, 8)], reduce_range=reduce_range
-    )
+    quantized = quantization.quantize(net[1], [torch.randn(8, 1, 8, 8)], reduce_range=reduce_range)
     integers = [
         onnx.numpy_helper.to_array(tensor)
         for tensor in onnx.load_from_string(quantized).graph.initializer

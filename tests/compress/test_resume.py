@@ -78,7 +78,12 @@ def test_dropout_and_augmentation_go_on_where_they_were(tmp_path: Path, code: Pa
         "data": {"entrypoint": "shaky:data", "batchSize": 32},
         "steps": [
             {"prune": {"ratio": 0.25}},
-            {"distill": {"epochs": 2, "student": {"entrypoint": "shaky:net", "args": {"hidden": 8}}}},
+            {
+                "distill": {
+                    "epochs": 2,
+                    "student": {"entrypoint": "shaky:net", "args": {"hidden": 8}},
+                }
+            },
         ],
         "exports": ["Safetensors"],
     }

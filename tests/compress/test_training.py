@@ -61,9 +61,7 @@ def test_one_cycle_rises_then_falls_within_bounds(steps: int, peak: float) -> No
     assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-@given(
-    examples=st.integers(1, 300), batch_size=st.integers(1, 64), epoch=st.integers(0, 3)
-)
+@given(examples=st.integers(1, 300), batch_size=st.integers(1, 64), epoch=st.integers(0, 3))
 def test_every_epoch_sees_each_example_at_most_once(
     examples: int, batch_size: int, epoch: int
 ) -> None:
@@ -87,10 +85,15 @@ def test_distillation_loss_is_its_formula() -> None:
     targets = torch.randint(4, (6,))
     temperature, weight = 3.0, 0.6
     soft = torch.softmax(teacher / temperature, 1)
-    divergence = sum(
-        float((soft[i] * (soft[i].log() - torch.log_softmax(student[i] / temperature, 0))).sum())
-        for i in range(6)
-    ) / 6
+    divergence = (
+        sum(
+            float(
+                (soft[i] * (soft[i].log() - torch.log_softmax(student[i] / temperature, 0))).sum()
+            )
+            for i in range(6)
+        )
+        / 6
+    )
     expected = weight * temperature**2 * divergence + (1 - weight) * float(
         functional.cross_entropy(student, targets)
     )

@@ -114,6 +114,16 @@ def test_round_trip(factory: type[nn.Module], width: int, ratio: float, *, again
     )
 
 
+@pytest.mark.parametrize(("width", "ratio", "left"), [(16, 0.5, 8), (10, 0.9, 1), (4, 0.95, 1)])
+def test_every_layer_loses_its_share_and_keeps_a_channel(
+    width: int, ratio: float, left: int
+) -> None:
+    net = plain(width)
+    prune(net, torch.randn(2, 1, 8, 8), ratio, "step")
+    assert net[0].out_channels == left
+    assert net[-1].out_features == 5
+
+
 def test_a_restored_net_trains() -> None:
     fresh, inputs = Residual(8), torch.randn(4, 1, 8, 8)
     pruned = copy.deepcopy(fresh)

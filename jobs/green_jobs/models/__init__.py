@@ -40,6 +40,10 @@ class NetRecord(Model):
     widths: dict[str, dict[str, int | list[int]]]
     """Per layer, how wide it is."""
 
+    def to_json(self) -> bytes:
+        """The content of ``model.json``."""
+        return self.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()
+
 
 @dataclass
 class Net:

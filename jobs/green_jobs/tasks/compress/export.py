@@ -37,7 +37,7 @@ def write_safetensors(attempt: Attempt, net: Net, inputs: Tensor) -> int:
     """
     data = safetensors_bytes(net)
     attempt.write_output(models.WEIGHTS_FILE, data)
-    attempt.write_output(models.RECORD_FILE, net.record().model_dump_json(by_alias=True).encode())
+    attempt.write_output(models.RECORD_FILE, net.record().to_json())
     again = models.load(attempt.output)
     if not torch.equal(eager(again)(inputs), eager(net.module)(inputs)):
         msg = f"{models.WEIGHTS_FILE} loaded again gives other outputs than the model"

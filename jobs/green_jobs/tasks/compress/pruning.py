@@ -52,8 +52,23 @@ def _remove_channels(module: nn.Module, example: Tensor, ratio: float) -> None:
             example,
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio=ratio,
+            pruning_ratio_dict=_gentler(module, ratio),
             ignored_layers=[layer_runs(module, example)[-1].layer],  # its channels are the classes
         ).step()
+
+
+def _gentler(module: nn.Module, ratio: float) -> dict[nn.Module, float]:
+    """Ratios that leave one channel of each layer that would lose all: such are else skipped."""
+    widths: dict[nn.Module, int] = {
+        layer: getattr(layer, "out_channels", None) or getattr(layer, "out_features", 0)
+        for layer in module.modules()
+    }
+    return {
+        # Half a channel more, because what is kept is rounded down.
+        layer: 1 - 1.5 / width
+        for layer, width in widths.items()
+        if width > 1 and int(width * (1 - ratio)) == 0
+    }
 
 
 def _shape(module: nn.Module, example: Tensor) -> torch.Size:
