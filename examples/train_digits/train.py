@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
+from green_jobs import progress
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import nn
-
-from green_jobs import progress
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=100)

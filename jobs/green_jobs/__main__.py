@@ -48,6 +48,7 @@ def _launch(user_command: Sequence[str] | None) -> int:
 
 def _fetch() -> int:
     from green_api.errors import GreenError
+
     from green_jobs.data.fashion_mnist import fetch
 
     try:

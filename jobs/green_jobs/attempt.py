@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pydantic import ValidationError
-
 from green_api.base import describe_problems
 from green_api.contract import (
     ATTEMPT_ENV,
@@ -22,6 +20,7 @@ from green_api.contract import (
     TaskDocument,
 )
 from green_api.errors import ContractError, UserError
+from pydantic import ValidationError
 
 TERMINATION_FILE: Final = "/dev/termination-log"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -43,6 +42,7 @@ class Attempt:
         state_file: where the worker tells its state.
         port: where progress is told.
         termination_file: where the summary goes.
+
     """
 
     uid: str
@@ -93,6 +93,7 @@ class Attempt:
 
         Raises:
             OSError: the claim cannot be written.
+
         """
         for folder in (self.checkpoints, self.output, self.journals, self.log.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +109,7 @@ def read_attempt(environment: Mapping[str, str], scratch: Path) -> Attempt:
     Raises:
         UsageError: a variable is missing or makes no sense.
         ContractError: the task document does not fit the contract.
+
     """
     uid = _required(environment, ATTEMPT_ENV)
     if not _NAME.fullmatch(uid):

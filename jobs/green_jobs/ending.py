@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from green_api.contract import MAX_TEXT_LENGTH, ExitCode, Outcome
+
 from green_jobs.state import WorkerState
 
 _DEFINITE: Final = (ExitCode.USAGE, ExitCode.CONFIG, ExitCode.LIMIT)
@@ -24,6 +25,7 @@ class Ending:
     Args:
         code: the exit code.
         message: one sentence for people, short enough for the contract.
+
     """
 
     code: int
@@ -43,6 +45,7 @@ def conclude(returncode: int, state: WorkerState, last_line: str, *, stopped: bo
         state: the worker's last word.
         last_line: the last line of its stderr.
         stopped: it was told to stop before.
+
     """
     code = exit_code(returncode, stopped=stopped, done=state.done)
     return Ending(code, short(state.message or _explain(code, returncode, last_line)))

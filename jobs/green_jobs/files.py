@@ -12,6 +12,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         OSError: the content could not be written (such as a full disk); the old file stands and
             nothing half-written stays behind.
+
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from green_api.contract import Counter, JournalEntry, Mark
 from pydantic import ValidationError
 
-from green_api.contract import Counter, JournalEntry, Mark
 from green_jobs.console import warn
 from green_jobs.lock import Lock
 
@@ -22,6 +22,7 @@ def read_journals(folder: Path) -> list[JournalEntry]:
 
     Raises:
         OSError: a file cannot be read.
+
     """
     entries = (entry for file in folder.glob("*.jsonl") for entry in _read(file))
     return sorted(entries, key=lambda entry: entry.sequence)
@@ -42,6 +43,7 @@ class Journal:
         folder: where the journals of all attempts lie.
         attempt: this attempt's UID.
         lock: held already, so that no other attempt adds entries while the old ones are read.
+
     """
 
     def __init__(self, folder: Path, attempt: str, lock: Lock) -> None:
@@ -63,6 +65,7 @@ class Journal:
 
         Raises:
             LockLostError: another attempt has taken the folder; nothing was written.
+
         """
         entry = JournalEntry(
             sequence=self.newest_sequence + 1,
@@ -81,6 +84,7 @@ class Journal:
 
         Raises:
             LockLostError: another attempt has taken the folder; nothing was written.
+
         """
         if not self._pending:
             return

@@ -12,6 +12,7 @@ from typing import Final
 from green_api.contract import ATTEMPT_ENV, TERMINATION_FILE_ENV, ExitCode, Outcome, Summary
 from green_api.errors import ContractError, GreenError, TaskConfigError
 from green_api.task import Task
+
 from green_jobs.attempt import TERMINATION_FILE, UsageError, read_attempt
 from green_jobs.console import warn
 from green_jobs.ending import short
@@ -32,6 +33,7 @@ def launch(user_command: Sequence[str] | None, signals: Signals) -> int:
     Args:
         user_command: what `exec` was given; None where a builtin task is run.
         signals: of this process.
+
     """
     with tempfile.TemporaryDirectory(prefix="green-", ignore_cleanup_errors=True) as scratch:
         try:
@@ -49,6 +51,7 @@ def choose_command(task: Task, user_command: Sequence[str] | None) -> Sequence[s
 
     Raises:
         UsageError: the task is not run this way.
+
     """
     if task.train is not None:
         if user_command is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from green_api.errors import GreenError
+
 from green_jobs.files import write_atomically
 
 
@@ -38,6 +39,7 @@ class Lock:
 
         Raises:
             LockLostError: another attempt holds the lock.
+
         """
         holder = self._path.read_text()
         if holder != self.attempt:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from green_api.contract import MAX_TEXT_LENGTH, Result
 from pydantic import JsonValue
 
-from green_api.contract import MAX_TEXT_LENGTH, Result
 from green_jobs.reporter import REPORTER
 
 
@@ -22,5 +22,6 @@ def fail(message: str, result: Result | None = None, **details: JsonValue) -> No
         message: what is wrong and how to mend it.
         result: what came out all the same, where a limit was broken.
         details: what the full report adds in that case.
+
     """
     REPORTER.update(urgent=True, message=message[:MAX_TEXT_LENGTH], result=result, details=details)

@@ -16,6 +16,7 @@ class Pace:
     Args:
         seconds: when, on a monotonic clock.
         percentage: how much was done by then.
+
     """
 
     seconds: float
@@ -27,6 +28,7 @@ class Pace:
         Args:
             seconds: now, on the same clock.
             percentage: how much is done.
+
         """
         made = percentage - self.percentage
         if made < _LEAST_POINTS:

@@ -17,6 +17,7 @@ import math
 from typing import Final, SupportsFloat
 
 from green_api.contract import MAX_TEXT_LENGTH
+
 from green_jobs.reporter import REPORTER
 
 _MOST_METRICS: Final = 32
@@ -40,6 +41,7 @@ def report(
         saved: a checkpoint with everything done so far has just been written.
         metrics: figures such as loss and accuracy; at most 32 names, those that are no finite
             number are left out.
+
     """
     state = REPORTER.state
     shown = state.percentage if percentage is None else _percentage(percentage)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from green_api.contract import JournalEntry, Mark, Progress, ProgressReply
+
 from green_jobs.energy.ladder import Meters
 from green_jobs.journal import Journal
 from green_jobs.pace import Pace
@@ -33,6 +34,7 @@ class Recorder:
 
     Raises:
         LockLostError: as all methods that record, when another attempt has taken the folder.
+
     """
 
     def __init__(
@@ -45,7 +47,6 @@ class Recorder:
         self._state = WorkerState()
         self._pace: Pace | None = None
         self._span = self._span_of(start)
-        self._progress = Progress()
         self._current = self._record(Mark.STARTED, start)
 
     def observe(self, state: WorkerState, moment: Moment) -> None:
@@ -58,7 +59,8 @@ class Recorder:
             self._record(Mark.SAVED, moment)
         if self._span != span_before:
             self._record(Mark.BOUNDARY, moment)
-        self._progress = self._progress_of(state, moment)
+        if self._pace is None and state.percentage is not None:
+            self._pace = Pace(moment.seconds, state.percentage)
 
     def sample(self, moment: Moment) -> None:
         """Read the meters for whoever asks, and try to write what the disk refused before."""
@@ -81,12 +83,12 @@ class Recorder:
         """The entries of all attempts, oldest first."""
         return self._journal.entries
 
-    def reply(self, after: int, time: datetime) -> ProgressReply:
+    def reply(self, after: int, moment: Moment) -> ProgressReply:
         """What the operator is told; safe to call from another thread."""
         return build_reply(
             attempt=self._attempt,
-            time=time,
-            progress=self._progress,
+            time=moment.time,
+            progress=self._progress(moment.seconds),
             current=self._current,
             entries=[entry for entry in self._journal.entries if entry.sequence > after],
         )
@@ -98,11 +100,11 @@ class Recorder:
     def _span_of(self, moment: Moment) -> int:
         return int(moment.time.timestamp() // self._interval)
 
-    def _progress_of(self, state: WorkerState, moment: Moment) -> Progress:
+    def _progress(self, seconds: float) -> Progress:
+        state, pace = self._state, self._pace
         remaining = None
-        if state.percentage is not None:
-            self._pace = self._pace or Pace(moment.seconds, state.percentage)
-            remaining = self._pace.remaining(moment.seconds, state.percentage)
+        if pace is not None and state.percentage is not None:
+            remaining = pace.remaining(seconds, state.percentage)
         return Progress(
             percentage=state.percentage,
             estimated_remaining_seconds=remaining,

@@ -8,8 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from green_api.contract import (
     Artifact,
     JournalEntry,
@@ -18,6 +16,8 @@ from green_api.contract import (
     Summary,
     digest,
 )
+from pydantic import ValidationError
+
 from green_jobs.attempt import Attempt
 from green_jobs.console import warn
 from green_jobs.ending import Ending
@@ -47,6 +47,7 @@ def write_report(
     Raises:
         LockLostError: another attempt has taken the folder; nothing was written.
         OSError: the claim cannot be read or written.
+
     """
     document = attempt.document
     report = Report(
@@ -80,6 +81,7 @@ def mark_done(attempt: Attempt, lock: Lock, summary: Summary) -> None:
     Raises:
         LockLostError: another attempt has taken the folder; nothing was written.
         OSError: the claim cannot be written.
+
     """
     lock.ensure()
     write_atomically(attempt.done_marker, summary.model_dump_json(by_alias=True).encode())

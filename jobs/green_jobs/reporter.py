@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from green_api.contract import PROGRESS_FILE_ENV
+
 from green_jobs.state import WorkerState
 
 SECONDS_BETWEEN_WRITES: Final = 0.5
@@ -21,6 +22,7 @@ class Reporter:
     Args:
         path: the state file; None outside a job, where nothing is written.
         clock: seconds, monotonic.
+
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from green_api.contract import PROGRESS_PATH, ProgressReply
+
 from green_jobs.console import warn
 
 Answer = Callable[[int], ProgressReply]

@@ -9,10 +9,10 @@ import contextlib
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, ValidationError
-
 from green_api.base import Model
 from green_api.contract import Metrics, Result, ShortText
+from pydantic import Field, JsonValue, ValidationError
+
 from green_jobs.files import write_atomically
 
 
@@ -44,6 +44,7 @@ class WorkerState(Model):
 
         Raises:
             pydantic.ValidationError: the file is not such a state.
+
         """
         try:
             return cls.model_validate_json(path.read_bytes())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from green_api.contract import MAX_SUMMARY_BYTES, Result, Summary
+
 from green_jobs.console import warn
 
 _SHORT_MESSAGE: Final = 120

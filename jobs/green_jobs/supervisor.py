@@ -17,6 +17,7 @@ from green_api.contract import (
     Outcome,
     Summary,
 )
+
 from green_jobs.attempt import Attempt
 from green_jobs.ending import Ending, conclude, short
 from green_jobs.energy.ladder import open_meters
@@ -41,6 +42,7 @@ def supervise(attempt: Attempt, command: Sequence[str], signals: Signals) -> int
     Raises:
         TaskConfigError: there is no such command.
         OSError: the claim cannot be used.
+
     """
     summary = find_done(attempt)
     if summary is not None:
@@ -60,16 +62,17 @@ def _work(attempt: Attempt, command: Sequence[str], signals: Signals) -> tuple[i
     worker = Worker(command, worker_environment(os.environ, attempt))
     log = BoundedLog(attempt.log)
     tee = Tee(worker.outputs, log)
-    serve(attempt.port, lambda after: recorder.reply(after, now().time))
+    serve(attempt.port, lambda after: recorder.reply(after, now()))
     state = StateReader(attempt.state_file)
     stop_seconds = stop_allowance(attempt.document.grace_period_seconds)
     watch = Watch(worker, state, recorder, lock, signals, stop_seconds, now)
     try:
         returncode = watch.run()
         last_line = tee.finish(_LAST_OUTPUT_SECONDS)
-        ending = conclude(returncode, state.read(), last_line, stopped=watch.has_stopped_it)
+        last_word = state.read()
+        ending = conclude(returncode, last_word, last_line, stopped=watch.has_stopped_it)
         recorder.end(now())
-        return _settle(attempt, lock, ending, state.read(), recorder)
+        return _settle(attempt, lock, ending, last_word, recorder)
     except LockLostError as error:
         log.close()
         return _plain(attempt, Ending(ExitCode.INTERRUPTED, short(str(error))), recorder)
@@ -116,11 +119,11 @@ def _plain(attempt: Attempt, ending: Ending, recorder: Recorder) -> tuple[int, S
 def worker_environment(base: Mapping[str, str], attempt: Attempt) -> dict[str, str]:
     """What the worker finds in its environment beside ours."""
     code = attempt.claim / "code"
-    path = [str(code)] if code.is_dir() else []
+    path = [str(code) if code.is_dir() else "", base.get("PYTHONPATH", "")]
     return {
         "PYTHONUNBUFFERED": "1",  # a worker that is killed must not take its last words along
         **base,
-        "PYTHONPATH": os.pathsep.join([*path, *filter(None, [base.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
         CHECKPOINT_DIR_ENV: str(attempt.checkpoints),
         OUTPUT_DIR_ENV: str(attempt.output),
         PROGRESS_FILE_ENV: str(attempt.state_file),

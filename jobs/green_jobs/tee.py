@@ -24,6 +24,7 @@ class BoundedLog:
     Args:
         path: the file; its folder exists.
         limit: bytes.
+
     """
 
     def __init__(self, path: Path, limit: int = MAX_LOG_BYTES) -> None:
@@ -56,6 +57,7 @@ class Tee:
     Args:
         outputs: stdout and stderr of the worker, to be read to their ends.
         log: the copy.
+
     """
 
     def __init__(self, outputs: tuple[IO[bytes], IO[bytes]], log: BoundedLog) -> None:

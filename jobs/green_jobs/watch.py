@@ -30,6 +30,7 @@ class Watch:
         signals: of this process.
         stop_seconds: from SIGTERM to SIGKILL.
         clock: the time.
+
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Watch:
 
         Raises:
             LockLostError: another attempt has taken the folder; the worker may still run.
+
         """
         while (code := self._worker.reap()) is None:
             self._look()

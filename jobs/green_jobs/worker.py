@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, cast
 
 from green_api.errors import TaskConfigError
+
 from green_jobs.signals import adopt_orphans, die_with_parent
 
 
@@ -26,6 +27,7 @@ class Worker:
 
     Raises:
         TaskConfigError: there is no such program.
+
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-
 from green_api.contract import Method
+
 from green_jobs.energy.meter import MeterError
 from green_jobs.energy.readings import read_number, read_text
 
@@ -24,6 +24,7 @@ class CgroupCpuTime:
 
     Raises:
         MeterError: there is no such counter.
+
     """
 
     method = Method.CGROUP_CPU_TIME
@@ -38,6 +39,7 @@ class CgroupCpuTime:
 
         Raises:
             MeterError: the counter has gone.
+
         """
         self._highest = max(self._highest, self._usage() - self._before)
         return self._highest
@@ -49,6 +51,7 @@ def open_own_cgroup(root: Path, spent: timedelta) -> CgroupCpuTime | None:
     Args:
         root: where `proc` and `sys` are found.
         spent: CPU time of this process so far.
+
     """
     for folder, usage in _candidates(root):
         try:
@@ -63,13 +66,23 @@ def _is_ours(cgroup: Path) -> bool:
     """Whether this process is in there, with nothing beside it but its descendants.
 
     The counter includes the groups below, so their members count too. A process of another PID
-    namespace shows as 0.
+    namespace shows as 0 in version 2 and not at all in version 1, where a container can be told
+    from its host only because the root of the hierarchy is never a container's.
     """
+    if _is_root(cgroup):
+        return False
     ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     members = {
-        int(line) for procs in cgroup.glob("**/cgroup.procs") for line in procs.read_text().split()
+        int(pid) for procs in cgroup.glob("**/cgroup.procs") for pid in procs.read_text().split()
     }
     return os.getpid() in members and members <= ours
+
+
+def _is_root(cgroup: Path) -> bool:
+    """Whether it is the root of its hierarchy, told by files that only it has, or only others."""
+    if (cgroup / "cpuacct.usage").exists():
+        return (cgroup / "cgroup.sane_behavior").exists()
+    return not (cgroup / "cgroup.events").exists()
 
 
 def _candidates(root: Path) -> Iterator[tuple[Path, Callable[[], timedelta]]]:

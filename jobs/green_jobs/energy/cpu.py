@@ -11,6 +11,7 @@ from typing import Final
 from green_api.base import Provenance
 from green_api.contract import Component, Method
 from green_api.units import ZERO_ENERGY, Energy, Power
+
 from green_jobs.energy.cpu_time import CpuTime
 from green_jobs.energy.meter import MeterError, RisingCounter
 from green_jobs.energy.readings import read_number, read_text
@@ -40,6 +41,7 @@ class CpuTimeMeter:
 
         Raises:
             MeterError: the CPU time cannot be read.
+
         """
         return self.core * self.cpu_time.read()
 
@@ -53,6 +55,7 @@ class RaplMeter:
 
     Raises:
         MeterError: there are no package counters, or this process may not read them.
+
     """
 
     component = Component.CPU
@@ -77,6 +80,7 @@ class RaplMeter:
 
         Raises:
             MeterError: a counter cannot be read.
+
         """
         values = [read_number(zone / "energy_uj") for zone in self._zones]
         job, busy = self._read_times()
@@ -105,6 +109,7 @@ def busy_time(stat: str) -> timedelta:
 
     Raises:
         MeterError: it does not begin as such a file does.
+
     """
     columns = stat.partition("\n")[0].split()
     if columns[:1] != ["cpu"] or len(columns) <= max(_BUSY):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
-
 from green_api.contract import Method
+
 from green_jobs.energy.cgroup import open_own_cgroup
 
 
@@ -25,6 +25,7 @@ class CpuTime(Protocol):
 
         Raises:
             MeterError: there is no reading.
+
         """
 
 
@@ -61,6 +62,7 @@ def open_cpu_time(root: Path) -> CpuTime:
 
     Args:
         root: where `proc` and `sys` are found.
+
     """
     spent = timedelta(seconds=time.process_time())
     return open_own_cgroup(root, spent) or ProcessCpuTime()

@@ -9,6 +9,7 @@ from pathlib import Path
 from green_api.base import Provenance
 from green_api.contract import Component, Counter, Method, TaskDocument
 from green_api.units import ZERO_ENERGY, Energy, Power
+
 from green_jobs.console import warn
 from green_jobs.energy.cpu import CpuTimeMeter, RaplMeter
 from green_jobs.energy.cpu_time import open_cpu_time
@@ -24,6 +25,7 @@ class ComponentMeter:
         openers: the methods, best first.
         reserved: what the reserved hardware draws by the power table.
         clock: seconds, monotonic.
+
     """
 
     def __init__(
@@ -92,6 +94,7 @@ def open_meters(
         environment: says which GPUs are visible.
         clock: seconds, monotonic.
         root: where `proc` and `sys` are found.
+
     """
     cpu_time = open_cpu_time(root)
     core = Power(document.core_watts)

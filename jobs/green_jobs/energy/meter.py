@@ -34,6 +34,7 @@ class Meter(Protocol):
 
         Raises:
             MeterError: there is no reading.
+
         """
 
 
@@ -46,6 +47,7 @@ class RisingCounter:
     Args:
         first: the value to count from.
         wraps_at: the counter's range, in its own unit; None where it does not wrap.
+
     """
 
     def __init__(self, first: float, wraps_at: float | None = None) -> None:

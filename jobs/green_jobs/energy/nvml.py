@@ -8,6 +8,7 @@ from typing import Any, Final
 from green_api.base import Provenance
 from green_api.contract import Component, Method
 from green_api.units import Energy
+
 from green_jobs.energy.meter import MeterError, RisingCounter
 
 VISIBLE_DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"
@@ -26,6 +27,7 @@ class NvmlMeter:
     Raises:
         MeterError: not all of their counters can be read, or a GPU is split (MIG) and its counter
             would include other tenants.
+
     """
 
     component = Component.GPU
@@ -46,6 +48,7 @@ class NvmlMeter:
 
         Raises:
             MeterError: a GPU does not answer.
+
         """
         # All devices before any sum: one that fails must not leave the others half counted.
         values = [self._millijoules(handle) for handle in self._handles]

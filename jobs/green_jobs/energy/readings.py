@@ -12,6 +12,7 @@ def read_text(file: Path) -> str:
 
     Raises:
         MeterError: it is not there, or not for this process.
+
     """
     try:
         return file.read_text()
@@ -24,6 +25,7 @@ def read_number(file: Path) -> int:
 
     Raises:
         MeterError: it is not there, not for this process or no number.
+
     """
     text = read_text(file)
     try:

@@ -10,7 +10,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-
 from green_api.contract import Counter, JournalEntry
 from green_jobs.journal import read_journals
 

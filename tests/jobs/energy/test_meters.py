@@ -13,9 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from green_api.base import Provenance
 from green_api.contract import Component, Counter, Method, TaskDocument
 from green_api.units import Energy, Power
@@ -25,6 +22,8 @@ from green_jobs.energy.cpu_time import ProcessCpuTime, open_cpu_time
 from green_jobs.energy.ladder import ComponentMeter, open_meters
 from green_jobs.energy.meter import MeterError, RisingCounter
 from green_jobs.energy.nvml import NvmlMeter
+from hypothesis import given
+from hypothesis import strategies as st
 
 SECOND = timedelta(seconds=1)
 
@@ -121,7 +120,7 @@ class TestComponentMeter:
         total, readings = 0.0, [0.0]
         for rise in rises:
             total += rise or 0.0
-            readings.append(None if rise is None else total)  # type: ignore[arg-type]
+            readings.append(None if rise is None else total)
         elapsed, times = 0.0, []
         for step in steps:
             elapsed += step
@@ -177,7 +176,7 @@ class FakeNvml(SimpleNamespace):
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     fake = FakeNvml({"GPU-a": 1000, "GPU-b": 2000, "GPU-c": 3000})
-    monkeypatch.setitem(sys.modules, "pynvml", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
     return fake
 
 
@@ -239,7 +238,7 @@ class TestNvmlMeter:
         assert meter.read() == Energy(2)
 
     def test_says_that_the_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "pynvml", None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "pynvml", None)
         with pytest.raises(MeterError, match="nvidia-ml-py"):
             NvmlMeter(1, {})
 
@@ -472,7 +471,7 @@ class TestOpenMeters:
     def test_gpus_without_nvml_are_estimated_and_not_zero(
         self, machine: Machine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(sys.modules, "pynvml", None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "pynvml", None)
         gpu = self.read(machine, gpus=2)[0]
         assert (gpu.method, gpu.provenance) == (Method.RESERVED, Provenance.ESTIMATED)
         assert gpu.joules == 2 * 300 * 10

@@ -7,12 +7,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Claim, is_alive, wait_until
-
 from green_api.contract import (
     MAX_LOG_BYTES,
     MAX_SUMMARY_BYTES,
@@ -20,6 +18,7 @@ from green_api.contract import (
     Outcome,
     digest,
 )
+from harness import Claim, is_alive, wait_until
 
 Script = Callable[[str], str]
 
@@ -34,12 +33,6 @@ progress.report(10, phase="training", loss=0.5)
 while True:
     time.sleep(0.05)
 """
-
-
-def start_and_wait_for_work(claim: Claim, *command: str, **options: object) -> object:
-    attempt = claim.start(*command, **options)
-    wait_until(lambda: Mark.WORKING in claim.marks())
-    return attempt
 
 
 def test_success_leaves_report_marker_and_summary(claim: Claim, script: Script) -> None:
@@ -133,7 +126,8 @@ def test_sigterm_lets_the_worker_save(
     claim: Claim, script: Script, on_stop: str, code: int, outcome: Outcome
 ) -> None:
     program = script(SAVES_ON_SIGTERM.format(on_stop=on_stop))
-    attempt = start_and_wait_for_work(claim, sys.executable, program)
+    attempt = claim.start(sys.executable, program)
+    wait_until(lambda: Mark.WORKING in claim.marks())
     assert attempt.stop() == code
     assert attempt.summary.outcome is outcome
     assert claim.marks() == [Mark.STARTED, Mark.WORKING, Mark.SAVED, Mark.ENDED]
@@ -198,23 +192,11 @@ def test_worker_dies_with_a_killed_supervisor_and_the_next_attempt_goes_on(claim
 
 def test_killed_runner_ends_its_job_in_order(claim: Claim, script: Script) -> None:
     program = script("import subprocess, sys\nsubprocess.run(sys.argv[1:])\n")
-    runner_claim = claim.start("sleep", "1000", uid="unused")  # gives us files and environment
-    runner_claim.process.kill()
-    environment = {
-        **os.environ,
-        "GREEN_TASK_FILE": str(claim.scratch / "unused.json"),
-        "GREEN_ATTEMPT_UID": "a1",
-        "GREEN_CLAIM_DIR": str(claim.root),
-        "GREEN_TERMINATION_FILE": str(claim.scratch / "told"),
-    }
-    with subprocess.Popen(
-        [sys.executable, program, sys.executable, "-m", "green_jobs", "exec", "--", "sleep", "99"],
-        env=environment,
-    ) as runner:
-        wait_until(lambda: claim.marks() == [Mark.STARTED])
-        runner.kill()
+    runner = claim.start("sleep", "1000", prefix=[sys.executable, program])
+    wait_until(lambda: claim.marks() == [Mark.STARTED])
+    runner.process.kill()
     wait_until(lambda: claim.marks() == [Mark.STARTED, Mark.ENDED])
-    wait_until(lambda: (claim.scratch / "told").exists())
+    wait_until(runner.termination_file.exists)
 
 
 def test_superseded_attempt_stops_and_writes_nothing_more(claim: Claim) -> None:
@@ -310,7 +292,7 @@ def test_summary_fits_whatever_the_worker_says(claim: Claim, script: Script) -> 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk can only be mounted by root")
 class TestFullDisk:
     @pytest.fixture(autouse=True)
-    def _small_disk(self, claim: Claim) -> object:
+    def _small_disk(self, claim: Claim) -> Iterator[None]:
         mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(claim.root)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
             pytest.skip("mounting is not allowed here")
@@ -424,4 +406,4 @@ def test_folder_that_cannot_be_used_is_a_failure_that_may_be_retried(claim: Clai
     (claim.root / "jobs").write_text("in the way")
     attempt = claim.run("true")
     assert attempt.process.returncode == 1
-    assert str(Path("jobs")) in attempt.summary.message
+    assert str(claim.root / "jobs") in attempt.summary.message

@@ -1,7 +1,6 @@
 """What an end means, as a table."""
 
 import pytest
-
 from green_api.contract import MAX_TEXT_LENGTH, Outcome
 from green_jobs.ending import conclude
 from green_jobs.state import WorkerState

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from green_api.contract import Result
 from green_jobs import outcome, progress
 from green_jobs.reporter import SECONDS_BETWEEN_WRITES, Reporter

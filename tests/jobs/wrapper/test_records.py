@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from green_api.base import Provenance
 from green_api.contract import (
     MAX_REPLY_BYTES,
@@ -35,6 +32,8 @@ from green_jobs.recorder import Moment, Recorder
 from green_jobs.reply import build_reply
 from green_jobs.state import WorkerState
 from green_jobs.summary import fit
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTER = Counter(

@@ -1,16 +1,14 @@
 """The example of a user's own script, suspended and resumed."""
 
-import shutil
 import sys
 from pathlib import Path
 
 import yaml
-from harness import Claim, wait_until
-from safetensors.numpy import load_file
-
 from green_api.contract import Mark
 from green_api.job import GreenTrainingJob
 from green_api.zone import GridZone
+from harness import Attempt, Claim, wait_until
+from safetensors.numpy import load_file
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SCRIPT = str(EXAMPLES / "train_digits/train.py")
@@ -24,25 +22,25 @@ def test_the_manifest_is_valid() -> None:
     GridZone.model_validate(zone)
 
 
-def test_an_interrupted_training_ends_with_the_same_model(claim: Claim) -> None:
-    output = claim.folder / "output/model.safetensors"
-    one_thread = {"OMP_NUM_THREADS": "1"}
-    first = claim.start(
-        sys.executable, SCRIPT, "--epochs", "100000", environment=one_thread
-    )  # fmt: skip
+def test_an_interrupted_training_ends_with_the_same_model(claim: Claim, tmp_path: Path) -> None:
+    first = start(claim, 100_000, "a1")
     wait_until(lambda: Mark.SAVED in claim.marks())
     assert first.stop() == 75
-    assert not output.exists()
-
+    assert not model_of(claim).exists()
     checkpoint = load_file(claim.folder / "checkpoints/checkpoint.safetensors")
-    epochs = str(int(checkpoint["epoch"]) + 3)
-    second = claim.run(
-        sys.executable, SCRIPT, "--epochs", epochs, uid="a2", environment=one_thread
-    )  # fmt: skip
-    assert second.process.returncode == 0
-    assert claim.report.result.metrics["accuracy"] > 0.9
-    interrupted = output.read_bytes()
+    epochs = int(checkpoint["epoch"]) + 3
 
-    shutil.rmtree(claim.folder)
-    claim.run(sys.executable, SCRIPT, "--epochs", epochs, uid="a3", environment=one_thread)
-    assert output.read_bytes() == interrupted
+    never_interrupted = Claim(tmp_path / "other", claim.scratch, claim.attempts)
+    attempts = start(claim, epochs, "a2"), start(never_interrupted, epochs, "a3")
+    assert [attempt.wait() for attempt in attempts] == [0, 0]
+    assert model_of(claim).read_bytes() == model_of(never_interrupted).read_bytes()
+    assert claim.report.result.metrics["accuracy"] > 0.9
+
+
+def start(claim: Claim, epochs: int, uid: str) -> Attempt:
+    command = sys.executable, SCRIPT, "--epochs", str(epochs)
+    return claim.start(*command, uid=uid, environment={"OMP_NUM_THREADS": "1"})
+
+
+def model_of(claim: Claim) -> Path:
+    return claim.folder / "output/model.safetensors"
