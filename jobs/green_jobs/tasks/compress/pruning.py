@@ -59,8 +59,8 @@ def _remove_channels(module: nn.Module, example: Tensor, ratio: float) -> None:
 
 def _gentler(module: nn.Module, ratio: float) -> dict[nn.Module, float]:
     """Ratios that leave one channel of each layer that would lose all: such are else skipped."""
-    widths: dict[nn.Module, int] = {
-        layer: getattr(layer, "out_channels", None) or getattr(layer, "out_features", 0)
+    widths = {
+        layer: int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
         for layer in module.modules()
     }
     return {
