@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from green_api.contract import digest
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from green_api.contract import digest
 from green_jobs.files import write_atomically
 from green_jobs.lock import Lock
 
@@ -49,6 +49,7 @@ class CheckpointStore:
 
         Raises:
             LockLostError: another attempt has taken over; nothing was written.
+
         """
         data = save_tensors(checkpoint.tensors, metadata={_STATE: checkpoint.state})
         stored = self._newest_first()

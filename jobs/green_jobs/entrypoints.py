@@ -7,9 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import JsonValue
-
 from green_api.errors import TaskConfigError
+from pydantic import JsonValue
 
 
 def call(entrypoint: str, arguments: Mapping[str, JsonValue] | None, field: str) -> object:
@@ -24,6 +23,7 @@ def call(entrypoint: str, arguments: Mapping[str, JsonValue] | None, field: str)
 
     Raises:
         TaskConfigError: it cannot be imported, is not callable or does not take the arguments.
+
     """
     factory = _find(entrypoint, f"{field}.entrypoint")
     arguments = arguments or {}

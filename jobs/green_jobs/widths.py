@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from torch import Tensor, nn
-
 from green_api.errors import GreenError
+from torch import Tensor, nn
 
 Widths = dict[str, dict[str, int | list[int]]]
 """Per module (dotted name): its width attributes."""
@@ -51,6 +50,7 @@ def restore(module: nn.Module, widths: Widths, tensors: Mapping[str, Tensor]) ->
 
     Raises:
         WidthsError: a layer or tensor is missing or too many; the module is then of no use.
+
     """
     layers = dict(module.named_modules())
     targets = module.state_dict(keep_vars=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from green_jobs.checkpoint import Checkpoint, CheckpointStore
 from green_jobs.lock import Lock, LockLostError
 

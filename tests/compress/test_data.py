@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
 from green_api.errors import TaskConfigError
 from green_api.task import Data
 from green_jobs import data
 from green_jobs.data import fashion_mnist
+from hypothesis import given
+from hypothesis import strategies as st
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 genuine = pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is absent")

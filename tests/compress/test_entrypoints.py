@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Job
-
 from green_api.errors import TaskConfigError
 from green_jobs import entrypoints
+
+from tests.compress.job import SMALL, Job
 
 CODE = """
 import torch

@@ -10,15 +10,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import SMALL, Job
-from safetensors.torch import load_file, save_file
-
 from green_api.contract import MAX_SUMMARY_BYTES
 from green_api.errors import TaskConfigError
 from green_api.task import Data
 from green_jobs import models
 from green_jobs.data import first, load
 from green_jobs.tasks.compress.evaluation import eager
+from safetensors.torch import load_file, save_file
+
+from tests.compress.job import SMALL, Job
 
 FULL: dict[str, Any] = {
     "model": {"builtin": "digits-cnn", "trainEpochs": 8},

@@ -5,10 +5,9 @@ from __future__ import annotations
 import onnx
 import pytest
 import torch
-from torch import nn
-
 from green_jobs.tasks.compress import onnx_model, quantization
 from green_jobs.tasks.compress.cpu import flags, needs_reduced_range, wide_sum_flags
+from torch import nn
 
 
 @pytest.mark.parametrize(

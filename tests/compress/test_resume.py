@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Job, StopAt
-
 from green_jobs.lock import Lock, LockLostError
 from green_jobs.tasks.compress.session import AttemptInterruptedError
+
+from tests.compress.job import SMALL, Job, StopAt
 
 RANDOM_CODE = """
 import random

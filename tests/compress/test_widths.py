@@ -7,16 +7,15 @@ import json
 
 import pytest
 import torch
+from green_api.task import Network
+from green_jobs import widths
+from green_jobs.models import Net
+from green_jobs.tasks.compress.pruning import prune
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-
-from green_api.task import Network
-from green_jobs import widths
-from green_jobs.models import Net
-from green_jobs.tasks.compress.pruning import prune
 
 
 class Residual(nn.Module):

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from green_api.errors import TaskConfigError
+from green_api.task import BuiltinData, Data
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from green_api.errors import TaskConfigError
-from green_api.task import BuiltinData, Data
 from green_jobs import entrypoints
 from green_jobs.data import digits, fashion_mnist
 
@@ -38,6 +38,7 @@ def load(data: Data, field: str) -> DataSets:
 
     Raises:
         TaskConfigError: the data is not there, or the entrypoint gives none.
+
     """
     match data.builtin:
         case BuiltinData.FASHION_MNIST:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-
 from green_api.errors import TaskConfigError
 
 _FILE: Final = "datasets/data/digits.csv.gz"
@@ -23,6 +22,7 @@ def load() -> tuple[Array, Array]:
 
     Raises:
         TaskConfigError: scikit-learn is not installed.
+
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:

@@ -18,9 +18,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-
 from green_api.contract import digest
 from green_api.errors import TaskConfigError
+
 from green_jobs.files import write_atomically
 
 _DIGESTS: Final = {
@@ -42,6 +42,7 @@ def load() -> tuple[Bytes, Bytes, Bytes, Bytes]:
 
     Raises:
         TaskConfigError: the files are not there or not the publisher's.
+
     """
     folder = _find()
     train_images, train_labels, test_images, test_labels = (
@@ -59,6 +60,7 @@ def fetch() -> Path:
     Raises:
         OSError: neither gave the files (a network or disk error).
         TaskConfigError: what came is not the publisher's data.
+
     """
     folder = _cache()
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,7 @@ def parse_idx(data: bytes) -> Bytes:
 
     Raises:
         ValueError: the data is something else.
+
     """
     dimensions = data[3] if len(data) > 3 else 0
     start = 4 + 4 * dimensions

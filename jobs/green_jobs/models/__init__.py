@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from green_api.base import Model
+from green_api.errors import TaskConfigError
+from green_api.task import BuiltinModel, Network
 from pydantic import JsonValue
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from green_api.base import Model
-from green_api.errors import TaskConfigError
-from green_api.task import BuiltinModel, Network
 from green_jobs import entrypoints, widths
 from green_jobs.models.builtin import digits_cnn, fashion_cnn
 
@@ -62,6 +62,7 @@ class Net:
 
         Raises:
             TaskConfigError: the entrypoint gives no net.
+
         """
         plain = Network(builtin=network.builtin, entrypoint=network.entrypoint, args=network.args)
         return cls(plain, _module(plain, field))
@@ -73,6 +74,7 @@ class Net:
         Raises:
             TaskConfigError: the entrypoint gives no net.
             WidthsError: record and tensors do not belong to it.
+
         """
         net = cls.build(record.network)
         widths.restore(net.module, record.widths, tensors)
@@ -104,6 +106,7 @@ def load(folder: Path) -> nn.Module:
         safetensors.SafetensorError: ``model.safetensors`` is no safetensors file.
         TaskConfigError: the entrypoint gives no net.
         WidthsError: record and tensors do not belong together.
+
     """
     record = NetRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
     tensors = load_tensors((folder / WEIGHTS_FILE).read_bytes())

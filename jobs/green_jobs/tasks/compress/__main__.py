@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from green_api.contract import ExitCode
 from green_api.errors import TaskConfigError
+
 from green_jobs import outcome
 from green_jobs.lock import LockLostError
 from green_jobs.signals import Signals

@@ -18,6 +18,7 @@ from green_api.contract import (
 )
 from green_api.errors import ContractError
 from green_api.task import Compress
+
 from green_jobs.files import write_atomically
 from green_jobs.lock import Lock
 
@@ -40,6 +41,7 @@ class Attempt:
         Raises:
             ContractError: the document holds another task.
             KeyError: a variable is missing; the supervisor sets them all.
+
         """
         text = Path(environment[TASK_FILE_ENV]).read_text()
         document = TaskDocument.model_validate_json(text)
@@ -62,6 +64,7 @@ class Attempt:
         Raises:
             LockLostError: another attempt has taken over; nothing was written.
             OSError: the disk refuses.
+
         """
         self.lock.ensure()
         path = self.output / name

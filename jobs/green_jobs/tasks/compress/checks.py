@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from torch import Tensor
-
 from green_api.errors import TaskConfigError
 from green_api.task import Network
+from torch import Tensor
+
 from green_jobs import data
 from green_jobs.models import Net
 from green_jobs.tasks.compress import onnx_model
@@ -23,6 +23,7 @@ def check_fit(net: Net, sets: data.DataSets, field: str) -> None:
     Raises:
         TaskConfigError: the net does not take the inputs, or its outputs are no classes for the
             targets.
+
     """
     inputs, targets = data.first(sets.test, 2)
     where = f"{field}.{_source(net.network)}: does not fit the data: "
@@ -44,6 +45,7 @@ def check_export(net: Net, example: Tensor) -> None:
 
     Raises:
         TaskConfigError: it cannot be exported.
+
     """
     try:
         onnx_model.export(net.module, example)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from green_api.task import Distill
 from torch import Tensor, nn
 from torch.nn import functional
 
-from green_api.task import Distill
 from green_jobs.tasks.compress.training import Loss
 
 
@@ -24,6 +24,7 @@ def distillation_loss(
         targets: class indices (B,).
         temperature: T.
         weight: share of the soft-target loss.
+
     """
     soft = functional.kl_div(
         functional.log_softmax(student / temperature, dim=1),

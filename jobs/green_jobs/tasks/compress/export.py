@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from green_api.errors import GreenError
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from green_api.errors import GreenError
 from green_jobs import models
 from green_jobs.models import Net
 from green_jobs.tasks.compress import onnx_model
@@ -34,6 +34,7 @@ def write_safetensors(attempt: Attempt, net: Net, inputs: Tensor) -> int:
         ExportError: loaded again, they give other outputs than the net.
         LockLostError: another attempt has taken over.
         OSError: the disk refuses.
+
     """
     data = safetensors_bytes(net)
     attempt.write_output(models.WEIGHTS_FILE, data)
@@ -50,6 +51,7 @@ def float_onnx(net: Net, inputs: Tensor) -> bytes:
 
     Raises:
         ExportError: ONNX Runtime gives other outputs than PyTorch.
+
     """
     data = onnx_model.export(net.module, inputs[:2])
     outputs = onnx_model.OnnxModel(data, torch.get_num_threads())(inputs)

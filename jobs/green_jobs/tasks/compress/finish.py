@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from pydantic import JsonValue
-
 from green_api.contract import ModelFigures, Result
 from green_api.task import Compress, Export
+from pydantic import JsonValue
+
 from green_jobs import data
 from green_jobs.models import Net
 from green_jobs.seeds import derive
@@ -44,6 +44,7 @@ class Outcome:
         result: the figures.
         details: what the full report adds.
         problem: how the accuracy limit is broken; empty where it holds.
+
     """
 
     result: Result
@@ -59,6 +60,7 @@ def finish(attempt: Attempt, session: Session, sets: data.DataSets, state: State
         ExportError: a file does not do what its net does.
         LockLostError: another attempt has taken over.
         OSError: the disk refuses.
+
     """
     session.report(state, 0.0, "export")
     state.to(torch.device("cpu"))

@@ -19,6 +19,7 @@ class LayerRun:
     Args:
         layer: the layer.
         multiply_accumulates: multiplications with addition, for the whole batch.
+
     """
 
     layer: nn.Module

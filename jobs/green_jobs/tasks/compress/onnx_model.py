@@ -22,6 +22,7 @@ def export(module: nn.Module, example: Tensor) -> bytes:
     Args:
         module: the net, on the CPU.
         example: inputs (B, ...) with B of at least 2, which is what keeps the batch dynamic.
+
     """
     module.eval()
     with quiet():
@@ -48,6 +49,7 @@ class OnnxModel:
     Args:
         data: the file's bytes.
         threads: of one call; 1 runs it in the caller's thread, whose CPU time then is the model's.
+
     """
 
     def __init__(self, data: bytes, threads: int) -> None:

@@ -35,6 +35,7 @@ def run(attempt: Attempt, signals: Signals) -> finish.Outcome:
         AttemptInterruptedError: SIGTERM came.
         LockLostError: another attempt has taken over.
         TaskConfigError: the task cannot work as written.
+
     """
     device = prepare_torch(attempt.document)
     sets = data.load(attempt.task.data, f"{FIELD}.data")

@@ -10,9 +10,9 @@ import copy
 from dataclasses import dataclass
 from typing import Final
 
+from green_api.task import Compress, Export, Step
 from torch import Tensor
 
-from green_api.task import Compress, Export, Step
 from green_jobs import data
 from green_jobs.models import Net
 from green_jobs.seeds import derive
@@ -36,6 +36,7 @@ class Stage:
         schedule: how to train, where the stage trains.
         training_work: multiply-accumulates of its training.
         test_work: multiply-accumulates of the evaluation after it.
+
     """
 
     name: str
@@ -73,6 +74,7 @@ def lay_out(task: Compress, sets: data.DataSets, original: Net) -> Plan:
 
     Raises:
         TaskConfigError: the task cannot work; the text names the field and the fix.
+
     """
     example, _ = data.first(sets.test, 2)
     net = copy.deepcopy(original)

@@ -6,9 +6,9 @@ import warnings
 
 import torch
 import torch_pruning
+from green_api.errors import TaskConfigError
 from torch import Tensor, nn
 
-from green_api.errors import TaskConfigError
 from green_jobs.tasks.compress.layers import layer_runs
 
 
@@ -26,6 +26,7 @@ def prune(module: nn.Module, example: Tensor, ratio: float, field: str) -> None:
 
     Raises:
         TaskConfigError: the net cannot be pruned.
+
     """
     module.eval()
     before = sum(parameter.numel() for parameter in module.parameters())

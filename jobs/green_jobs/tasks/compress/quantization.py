@@ -28,6 +28,7 @@ def quantize(model: bytes, examples: Iterable[Tensor], *, reduce_range: bool) ->
         model: the float file.
         examples: batches of inputs (B, ...) whose activations set the scales.
         reduce_range: 7 bits for weights, for CPUs that would saturate.
+
     """
     with tempfile.TemporaryDirectory() as folder, quiet():
         graph = onnx.load_from_string(model)

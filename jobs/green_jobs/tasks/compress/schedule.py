@@ -26,6 +26,7 @@ class Schedule:
         batch_size: examples per step; the last, incomplete batch of an epoch is left out.
         examples: size of the training set.
         seed: of this stage.
+
     """
 
     field: str

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from green_api.errors import GreenError
+
 from green_jobs import progress
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.signals import Signals
@@ -28,6 +29,7 @@ class Session:
         attempt: this attempt.
         signals: whether SIGTERM has come.
         plan: the stages.
+
     """
 
     def __init__(self, attempt: Attempt, signals: Signals, plan: Plan) -> None:
@@ -45,6 +47,7 @@ class Session:
         Raises:
             TaskConfigError: an entrypoint gives no net any more.
             WidthsError: an entrypoint gives another net than before.
+
         """
         checkpoint = self._store.load()
         state = State.from_checkpoint(checkpoint, self._task) if checkpoint else None
@@ -58,6 +61,7 @@ class Session:
         Raises:
             AttemptInterruptedError: SIGTERM has come.
             LockLostError: another attempt has taken over.
+
         """
         now = time.monotonic()
         state.seconds += now - self._now
@@ -74,6 +78,7 @@ class Session:
 
         Raises:
             LockLostError: another attempt has taken over.
+
         """
         if self._store.save(state.to_checkpoint(self._task)):
             progress.report(saved=True)

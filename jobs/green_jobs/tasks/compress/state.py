@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Self
 
 import torch
-from pydantic import Field, ValidationError
-from torch import Tensor
-
 from green_api.base import Model
 from green_api.contract import digest
 from green_api.task import Compress
+from pydantic import Field, ValidationError
+from torch import Tensor
+
 from green_jobs.checkpoint import Checkpoint
 from green_jobs.models import Net, NetRecord
 from green_jobs.tasks.compress.training import Momentum
@@ -57,6 +57,7 @@ class State:
         seconds: time spent on it.
         momentum: the optimiser's, while a training runs.
         figures: of the finished stages.
+
     """
 
     current: Net
@@ -105,6 +106,7 @@ class State:
         Raises:
             TaskConfigError: an entrypoint gives no net any more.
             WidthsError: an entrypoint gives another net than before.
+
         """
         try:
             saved = _Saved.model_validate_json(checkpoint.state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import torch
-
 from green_api.contract import TaskDocument
 from green_api.errors import TaskConfigError
 
@@ -18,6 +17,7 @@ def prepare_torch(document: TaskDocument) -> torch.device:
 
     Raises:
         TaskConfigError: a GPU is reserved and torch sees none.
+
     """
     torch.set_num_threads(max(1, min(int(document.cores), _usable_cores())))
     # Read by CUDA's library when it starts; without it some products are not reproducible.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from green_api.errors import TaskConfigError
 from torch import Tensor, nn
 
-from green_api.errors import TaskConfigError
 from green_jobs import data
 from green_jobs.seeds import seed_all
 from green_jobs.tasks.compress.schedule import Schedule
@@ -38,6 +38,7 @@ class Step:
         loss: mean over the epoch so far (since the resume, in a resumed one).
         accuracy: share of the same examples that were classified right when they were met.
         learning_rate: the step's.
+
     """
 
     number: int
@@ -82,6 +83,7 @@ def train(
 
     Raises:
         TaskConfigError: the loss is no number any more.
+
     """
     trained = _trained(module, momentum)
     device = next(module.parameters()).device

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from green_api.errors import TaskConfigError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from green_api.errors import TaskConfigError
 from green_jobs.models import Net
 from green_jobs.tasks.compress.attempt import Attempt
 from green_jobs.tasks.compress.checks import FIELD
@@ -16,6 +16,7 @@ def load_weights(net: Net, attempt: Attempt) -> None:
 
     Raises:
         TaskConfigError: the file is not there, no safetensors file or of another net.
+
     """
     value = attempt.task.model.weights
     if value is None:
