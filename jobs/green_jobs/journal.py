@@ -68,7 +68,8 @@ class Journal:
 
         """
         entry = JournalEntry(
-            sequence=self.newest_sequence + 1,
+            # By the clock, so that numbers told over HTTP but never written are not given again.
+            sequence=max(self.newest_sequence + 1, int(time.timestamp() * 1000)),
             attempt=self._attempt,
             time=time,
             mark=mark,

@@ -61,16 +61,19 @@ def run(
 
 
 def _introduce(console: Console, given: Input, session: Session, output: Path) -> None:
+    lines = []
     if given.zones.machine is None:
-        console.print("No GridZone was given: jobs start now, and emissions are not known.")
+        lines.append("No GridZone was given: jobs start now, and emissions are not known.")
     if given.speed is not None:
         first = session.clock.anchors[0].planned
-        console.print(
+        lines.append(
             f"Replaying zone {given.zone_name} from {first:%Y-%m-%d %H:%M} UTC, {given.speed:g} "
             "times faster: times are the trace's; energy is that of the real seconds, not scaled."
         )
     if not session.is_new:
-        console.print(f"Going on with what {output}/ holds.")
+        lines.append(f"Going on with what {output}/ holds.")
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def _run(session: Session, given: Input, console: Console, metrics_port: int | None) -> bool:

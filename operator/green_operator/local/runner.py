@@ -130,16 +130,14 @@ class Runner:
 
     def _tick(self, wall: datetime) -> None:
         now = self.clock.at(wall)
-        seen = [job for job in self.jobs if job.attempts.observe(wall)]
-        if self._plan_until is None or now >= self._plan_until or seen:
+        is_first = self._plan_until is None
+        seen = [job for job in self.jobs if job.attempts.observe(wall) or is_first]
+        is_due = self._plan_until is None or now >= self._plan_until
+        if is_due or seen:
             self._resolve(now)
         for job in seen:
             job.account(self.clock, self._resolution.outlook)
-        if (
-            self._plan_until is None
-            or now >= self._plan_until
-            or any(job.attempts.active is None for job in seen)
-        ):
+        if is_due or any(job.attempts.active is None for job in seen):
             self._plan(wall, now)
         changed = [job for job in self.jobs if self._step(job, wall)]
         self._save(wall, now)

@@ -186,7 +186,8 @@ def test_worker_dies_with_a_killed_supervisor_and_the_next_attempt_goes_on(claim
     second = claim.run("true", uid="a2")
     assert second.process.returncode == 0
     sequences = [entry.sequence for entry in claim.journal]
-    assert sequences == [1, 2, 3]
+    assert len(sequences) == 3
+    assert sequences == sorted(set(sequences))
     assert [entry.attempt for entry in claim.report.journal] == ["a1", "a2"]
 
 
@@ -316,7 +317,8 @@ class TestFullDisk:
         assert attempt.process.returncode == 0
         assert "journal cannot be written" in attempt.printed
         entries = claim.journal
-        assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+        sequences = [entry.sequence for entry in entries]
+        assert sequences == sorted(set(sequences))
         assert Mark.BOUNDARY in {entry.mark for entry in entries}
 
     def test_result_that_cannot_be_recorded_is_no_success(self, claim: Claim) -> None:
