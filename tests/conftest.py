@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from typing import Final
 
 import pytest
+
+SEED: Final = int(os.environ.get("GREEN_SEED", "20261124"))
+WHOLE: Final = os.environ.get("GREEN_MATRIX") == "all"
+"""Long matrices run whole; else a sample of them, chosen by the seed."""
+
+
+def pytest_report_header() -> str:
+    return f"matrices: {'whole' if WHOLE else 'sampled'}, seed {SEED} (GREEN_SEED)"
 
 
 @pytest.fixture

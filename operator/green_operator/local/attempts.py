@@ -150,7 +150,7 @@ class Attempts:
 
     def _ask(self, attempt: AttemptState, wall: datetime) -> None:
         self._asked = wall
-        after = self.state.entries[-1].sequence if self.state.entries else -1
+        after = self.state.entries[-1].sequence if self.state.entries else 0
         reply = ask(attempt.port, attempt.uid, after)
         if reply is None:
             self.answers = wall < attempt.last_seen + _SILENCE

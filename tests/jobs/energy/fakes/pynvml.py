@@ -1,6 +1,6 @@
 """Stands for nvidia-ml-py: two GPUs whose counters rise by 1 J per reading, in millijoules.
 
-Every value that is returned goes to $FAKE_NVML_LOG. $FAKE_NVML_RESET_AT: the reading at which the
+Every value that is returned goes to $FAKE_NVML_LOG, in whose path % stands for the attempt. $FAKE_NVML_RESET_AT: the reading at which the
 counters begin anew; $FAKE_NVML_FAIL_AT: the reading from which on there is none.
 """
 
@@ -38,6 +38,7 @@ def nvmlDeviceGetTotalEnergyConsumption(handle: int) -> int:  # noqa: N802
     if _readings[handle] == int(os.environ.get("FAKE_NVML_RESET_AT", 0)):
         _counters[handle] = 0
     _counters[handle] += 1000 + handle
-    with Path(os.environ["FAKE_NVML_LOG"]).open("a") as log:
+    path = os.environ["FAKE_NVML_LOG"].replace("%", os.environ.get("GREEN_ATTEMPT_UID", ""))
+    with Path(path).open("a") as log:
         log.write(f"{handle} {_counters[handle]}\n")
     return _counters[handle]

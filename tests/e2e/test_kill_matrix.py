@@ -1,0 +1,278 @@
+"""Killed at any moment, by any signal, whichever process: the result is right and no joule is lost.
+
+A case kills once, at a time uniform over the run of an undisturbed job on digits, and starts
+``greenctl`` again where it was killed. ``make test`` runs a sample, ``make test-all`` 50 cases;
+GREEN_SEED repeats one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from green_api.base import Provenance
+from green_api.contract import Component, JournalEntry, Mark
+from green_api.units import Power
+from green_operator.account.readings import readings_of
+from green_operator.local.state import AttemptState, JobState
+from green_operator.local.views import attempt_records
+
+from tests.conftest import SEED, WHOLE
+from tests.e2e.harness import ROOT, Greenctl, kill, processes_of, wait_for
+from tests.unit.factories import manifest
+
+NAME = "shrink"
+# A replay at 300 times the speed journals, and checkpoints, every second.
+SPEED, INTERVAL = 300, timedelta(seconds=1)
+# A checkpoint is due at the end of a batch, and the machine does other things too.
+SLACK = timedelta(seconds=1.5)
+WATTS = Power(2 * 4.0)
+CASES, SAMPLE = 50, 7
+
+JOB = manifest(
+    task={
+        "compress": {
+            "model": {"builtin": "digits-cnn", "trainEpochs": 60},
+            "data": {"builtin": "digits"},
+            "steps": [
+                {"prune": {"ratio": 0.4}},
+                {"distill": {"epochs": 30, "learningRate": 0.02}},
+                {"finetune": {"epochs": 20}},
+                {"quantize": {}},
+            ],
+        }
+    },
+    schedule={"policy": "Immediately", "interruptible": True},
+    resources={"cpu": 2},
+)
+ZONE = {
+    "apiVersion": "greentraining.io/v1alpha1",
+    "kind": "GridZone",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "sources": [
+            {
+                "trace": {
+                    "configMapKeyRef": {"name": "a", "key": "b"},
+                    "repeat": "Daily",
+                    "signal": "AverageLifecycle",
+                }
+            }
+        ]
+    },
+}
+
+
+def greenctl(folder: Path) -> Greenctl:
+    (folder / "job.yaml").write_text(yaml.safe_dump_all([JOB, ZONE]))
+    (folder / "meter").mkdir(exist_ok=True)
+    return Greenctl(
+        [str(folder / "job.yaml"), "--speed", str(SPEED),
+         "--trace", f"demo={ROOT / 'examples/sunny-day.csv'}"],
+        folder / "out",
+        {
+            "PYTHONPATH": f"{ROOT / 'tests/e2e/fakes'}:{ROOT / 'tests/jobs/energy/fakes'}",
+            "FAKE_NVML_LOG": str(folder / "meter/%.log"),
+        },
+    )  # fmt: skip
+
+
+def weights(run: Greenctl) -> str:
+    data = (run.output / NAME / "output/model.safetensors").read_bytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    seconds: float
+    weights: str
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    run = greenctl(tmp_path_factory.mktemp("undisturbed"))
+    finished = run.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    (attempt,) = run.job(NAME).attempts
+    assert attempt.ended is not None
+    return Undisturbed((attempt.ended - attempt.started).total_seconds(), weights(run))
+
+
+# Whom to kill, given the greenctl process and the attempt's processes (supervisor, worker).
+Victims = Callable[[subprocess.Popen[str], AttemptState], None]
+
+
+def _worker(number: signal.Signals) -> Victims:
+    def strike(_: subprocess.Popen[str], attempt: AttemptState) -> None:
+        for process in processes_of(attempt.uid)[1:]:
+            kill(process, number)
+
+    return strike
+
+
+def _supervisor(number: signal.Signals) -> Victims:
+    def strike(_: subprocess.Popen[str], attempt: AttemptState) -> None:
+        for process in processes_of(attempt.uid)[:1]:
+            kill(process, number)
+
+    return strike
+
+
+def _runner(number: signal.Signals) -> Victims:
+    def strike(runner: subprocess.Popen[str], _: AttemptState) -> None:
+        runner.send_signal(number)
+
+    return strike
+
+
+def _both(number: signal.Signals) -> Victims:
+    def strike(runner: subprocess.Popen[str], attempt: AttemptState) -> None:
+        processes = processes_of(attempt.uid)
+        runner.send_signal(number)
+        for process in processes:
+            kill(process, number)
+
+    return strike
+
+
+VICTIMS: dict[str, Callable[[signal.Signals], Victims]] = {
+    "worker": _worker,
+    "supervisor": _supervisor,
+    "runner": _runner,
+    "both": _both,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    victim: str
+    number: signal.Signals
+    share: float
+    """When, as a share of an undisturbed run."""
+
+    def __str__(self) -> str:
+        return f"{self.victim}-{self.number.name}-{100 * self.share:.0f}%"
+
+
+def cases() -> list[Case]:
+    """All combinations of victim and signal in turn, at uniform times, one in each equal part."""
+    chance = random.Random(SEED)
+    count = CASES if WHOLE else SAMPLE
+    kinds = [(v, n) for v in VICTIMS for n in (signal.SIGKILL, signal.SIGTERM)]
+    chance.shuffle(kinds)
+    return [Case(*kinds[i % len(kinds)], (i + chance.random()) / count) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def phases() -> list[str]:
+    """The phases in which cases killed."""
+    return []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_killed_once(
+    case: Case, undisturbed: Undisturbed, phases: list[str], tmp_path: Path
+) -> None:
+    run = greenctl(tmp_path)
+    runner = run.start()
+    (attempt,) = wait_for(run.active)
+    time.sleep(case.share * undisturbed.seconds)
+    progress = run.job(NAME).progress
+    phases.append(progress.phase.split(":")[0] if progress else "")
+    VICTIMS[case.victim](case.number)(runner, attempt)
+    out, err = runner.communicate(timeout=300)
+    if runner.returncode != 0:
+        finished = run.run()
+        out, err = finished.stdout, finished.stderr
+        assert finished.returncode == 0, out + err
+    job = run.job(NAME)
+    assert job.status is not None
+    assert job.status.state == "Succeeded", out + err
+    # The result is that of an uninterrupted run, to the bit.
+    assert weights(run) == undisturbed.weights
+    _check_meter(run, job, tmp_path / "meter")
+    _check_tails(run, job)
+    _check_repeated_work(job, phases[-1])
+
+
+def _check_meter(run: Greenctl, job: JobState, meter: Path) -> None:
+    """What was journalled and reported is what the injected meter said, for every attempt."""
+    for attempt in job.attempts:
+        log = meter / f"{attempt.uid}.log"
+        told = [int(line.split()[1]) for line in log.read_text().split("\n")[:-1]] if log.exists() else []  # fmt: skip
+        deltas = [(value - told[0]) / 1000 for value in told]
+        reported = _gpu_joules([e for e in job.entries if e.attempt == attempt.uid])
+        journal = run.output / NAME / "journal" / f"{attempt.uid}.jsonl"
+        journalled = _gpu_joules(_read(journal))
+        assert reported == journalled
+        assert not reported or reported[-1] in deltas
+        if any(e.mark is Mark.ENDED for e in job.entries if e.attempt == attempt.uid):
+            assert reported[-1] == deltas[-1]
+    measured = sum(_most(job, attempt) for attempt in job.attempts)
+    assert job.status is not None
+    assert job.status.energy is not None
+    assert job.status.energy.measured_joules == round(measured)
+
+
+def _read(journal: Path) -> list[JournalEntry]:
+    """Whole lines only: a kill may have torn the last."""
+    if not journal.exists():
+        return []
+    lines = journal.read_bytes().split(b"\n")[:-1]
+    return [JournalEntry.model_validate_json(line) for line in lines if line]
+
+
+def _gpu_joules(entries: Sequence[JournalEntry]) -> list[float]:
+    return [c.joules for e in entries for c in e.counters if c.component is Component.GPU]
+
+
+def _most(job: JobState, attempt: AttemptState) -> float:
+    entries = [e for e in job.entries if e.attempt == attempt.uid]
+    if attempt.current is not None:
+        entries.append(attempt.current)
+    return max(_gpu_joules(entries), default=0.0)
+
+
+def _check_tails(run: Greenctl, job: JobState) -> None:
+    """One tail for each attempt that ended without a word, and none for any other."""
+    clock = run.state.clock
+    records = attempt_records(job, clock)
+    tails = [r for r in readings_of(records, Power(WATTS.watts / SPEED)) if r.component is None]
+    silent = [r for r in records if r.samples and all(s.mark is not Mark.ENDED for s in r.samples)]
+    never_seen = [r for r in records if not r.samples and r.end is not None and r.end > r.start]
+    assert [t.attempt for t in tails] == [r.uid for r in records if r in silent or r in never_seen]
+    for tail in tails:
+        assert tail.provenance is Provenance.ESTIMATED
+        unseen = (tail.end - tail.start) / SPEED
+        assert tail.energy.joules == pytest.approx((WATTS * unseen).joules)
+        # At most the time in which nobody looked, an interval and the restart.
+        assert unseen < timedelta(seconds=30)
+
+
+def _check_repeated_work(job: JobState, phase: str) -> None:
+    """Training is checkpointed each interval, so no more than that is done twice."""
+    if phase in {"", "export"}:
+        return
+    for attempt in job.attempts[:-1]:
+        own = [e for e in job.entries if e.attempt == attempt.uid]
+        working = [e.time for e in own if e.mark is Mark.WORKING]
+        saved = [e.time for e in own if e.mark is Mark.SAVED]
+        if working and attempt.ended is not None:
+            end = next((e.time for e in own if e.mark is Mark.ENDED), attempt.ended)
+            assert end - max([*working, *saved]) <= INTERVAL + SLACK
+
+
+@pytest.mark.matrix
+@pytest.mark.skipif(not WHOLE, reason="a sample need not hit every phase")
+def test_every_phase_was_hit(phases: list[str]) -> None:
+    assert {"original", "distill", "finetune", "export"} <= set(phases)
