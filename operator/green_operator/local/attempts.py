@@ -150,14 +150,14 @@ class Attempts:
 
     def _ask(self, attempt: AttemptState, wall: datetime) -> None:
         self._asked = wall
-        after = self.state.entries[-1].sequence if self.state.entries else 0
-        reply = ask(attempt.port, attempt.uid, after)
+        reply = ask(attempt.port, attempt.uid, self.state.heard)
         if reply is None:
             self.answers = wall < attempt.last_seen + _SILENCE
             return
         self.answers = True
         self.state = with_entries(self.state, reply.entries)
-        self.state = self.state.with_changes(progress=reply.progress)
+        heard = max((e.sequence for e in reply.entries), default=self.state.heard)
+        self.state = self.state.with_changes(progress=reply.progress, heard=heard)
         self._update(last_seen=wall, current=reply.current)
 
     def _update(self, **changes: object) -> None:

@@ -73,6 +73,8 @@ class JobState(Model):
     """In the order of their start."""
     entries: list[JournalEntry] = []
     """Journal entries of all attempts, by sequence."""
+    heard: int = 0
+    """Journal entries up to this sequence were heard over HTTP; a summary brings later ones."""
     progress: Progress | None = None
     """What an attempt last said."""
     status: JobStatus | None = None
