@@ -160,13 +160,12 @@ class Runner:
         self._resolution = self._zones.resolve(created, now, max([*deadlines, now]) + _AHEAD)
 
     def _plan(self, wall: datetime, now: datetime) -> None:
-        """Plan all jobs; the plan holds until the next slot or the next edge of a window."""
+        """Plan all jobs; the plan holds until the next edge of a window, or an attempt's end."""
         outlook = self._resolution.outlook
         plans = plan_jobs(self.jobs, self.clock, wall, outlook)
         for job in self.jobs:
             job.plan = plans.get(job.job.metadata.name)
         edges = [t for p in plans.values() for w in p.windows for t in (w.start, w.end)]
-        edges += [s.start for s in outlook.slots] if outlook else []
         self._plan_until = min((t for t in edges if t > now), default=now + _AHEAD)
 
     def _save(self, wall: datetime, now: datetime) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+_PASSES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,22 @@ def layer_runs(module: nn.Module, example: Tensor) -> list[LayerRun]:
 def multiply_accumulates(module: nn.Module, example: Tensor) -> int:
     """Those of one of the examples (B, ...), in convolutions and linear layers."""
     return sum(run.multiply_accumulates for run in layer_runs(module, example)) // len(example)
+
+
+def forward_seconds(module: nn.Module, batch: Tensor) -> float:
+    """Seconds of one forward pass over a batch (B, ...): the quickest of a few.
+
+    Small nets are bound by memory and by calls, so multiply-accumulates say little of their time.
+    """
+    module.eval()
+    with torch.no_grad():
+        return min(_seconds(module, batch) for _ in range(_PASSES))
+
+
+def _seconds(module: nn.Module, batch: Tensor) -> float:
+    start = time.perf_counter()
+    module(batch)
+    return time.perf_counter() - start
 
 
 @contextmanager

@@ -18,12 +18,13 @@ from green_jobs.models import Net
 from green_jobs.seeds import derive
 from green_jobs.tasks.compress import pruning
 from green_jobs.tasks.compress.checks import FIELD, check_export, check_fit
-from green_jobs.tasks.compress.layers import multiply_accumulates
+from green_jobs.tasks.compress.layers import forward_seconds
 from green_jobs.tasks.compress.schedule import Schedule
 
 # A backward pass is about two forward passes.
 _TRAINING_PASSES: Final = 3
-_EXPORT_SHARE: Final = 0.05
+# Tracing, calibrating and checking the exports takes about so long whatever the net.
+_EXPORT_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Stage:
         name: for people.
         step: what to do; None for the original.
         schedule: how to train, where the stage trains.
-        training_work: multiply-accumulates of its training.
-        test_work: multiply-accumulates of the evaluation after it.
+        training_work: expected seconds of its training.
+        test_work: expected seconds of the evaluation after it.
 
     """
 
@@ -61,7 +62,7 @@ class Plan:
         total = sum(stage.training_work + stage.test_work for stage in self.stages)
         if stage < len(self.stages):
             done += share * self.stages[stage].training_work
-        return 100 * (1 - _EXPORT_SHARE) * done / total
+        return 100 * done / (total + _EXPORT_SECONDS)
 
 
 def lay_out(task: Compress, sets: data.DataSets, original: Net) -> Plan:
@@ -79,17 +80,18 @@ def lay_out(task: Compress, sets: data.DataSets, original: Net) -> Plan:
     example, _ = data.first(sets.test, 2)
     net = copy.deepcopy(original)
     check_fit(net, sets, f"{FIELD}.model")
-    cost = teacher = multiply_accumulates(net.module, example)
+    batch = example[:1].expand(task.data.batch_size, *example.shape[1:])
+    cost = teacher = forward_seconds(net.module, batch)
     stages = [_original_stage(task, sets, cost)]
     for index, step in enumerate(task.steps):
         if step.quantize is not None:
             continue
         field = f"{FIELD}.steps[{index}]"
         net = _rehearse(step, net, sets, example, field)
-        cost = multiply_accumulates(net.module, example)
+        cost = forward_seconds(net.module, batch)
         schedule = _schedule(task, step, sets, index, field)
         passes = _TRAINING_PASSES * cost + (teacher if step.distill else 0)
-        stages.append(_stage(_name(step), step, schedule, passes, cost, sets))
+        stages.append(_stage(_name(step), step, schedule, passes, cost, sets, task.data.batch_size))
     if Export.ONNX in task.exports and net.network.entrypoint is not None:
         check_export(net, example)
     return Plan(tuple(stages))
@@ -105,7 +107,7 @@ def _rehearse(step: Step, net: Net, sets: data.DataSets, example: Tensor, field:
     return net
 
 
-def _original_stage(task: Compress, sets: data.DataSets, cost: int) -> Stage:
+def _original_stage(task: Compress, sets: data.DataSets, cost: float) -> Stage:
     schedule = None
     if (epochs := task.model.train_epochs) is not None:
         seed = derive(task.seed, "original")
@@ -113,7 +115,9 @@ def _original_stage(task: Compress, sets: data.DataSets, cost: int) -> Stage:
             f"{FIELD}.model", epochs, task.model.learning_rate, task.data.batch_size,
             len(sets.train), seed,
         )  # fmt: skip
-    return _stage("original", None, schedule, _TRAINING_PASSES * cost, cost, sets)
+    return _stage(
+        "original", None, schedule, _TRAINING_PASSES * cost, cost, sets, task.data.batch_size
+    )
 
 
 def _schedule(
@@ -132,13 +136,15 @@ def _stage(
     name: str,
     step: Step | None,
     schedule: Schedule | None,
-    cost_per_example: float,
-    cost: int,
+    training_cost: float,
+    test_cost: float,
     sets: data.DataSets,
+    batch_size: int,
 ) -> Stage:
-    examples = schedule.steps * schedule.batch_size if schedule else 0
-    # One more, so that a net without any layer that counts still has work to be a share of.
-    return Stage(name, step, schedule, examples * cost_per_example, len(sets.test) * (cost + 1))
+    """A stage whose costs are seconds per batch."""
+    tests = len(sets.test) / batch_size
+    work = schedule.steps * training_cost if schedule else 0.0
+    return Stage(name, step, schedule, work, tests * test_cost)
 
 
 def _name(step: Step) -> str:
