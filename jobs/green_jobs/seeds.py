@@ -20,7 +20,12 @@ def derive(seed: int, *place: object) -> int:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the global generators of torch (all devices), NumPy and Python."""
-    torch.manual_seed(seed)
+    """Seed the global generators of torch (CPU and GPUs), NumPy and Python.
+
+    torch.manual_seed does more for devices that are not in use: 0.1 ms, once per batch.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)  # users' data sets draw from the global one
     random.seed(seed)

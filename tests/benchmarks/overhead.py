@@ -3,17 +3,18 @@
 Both train the same net on the same data with the same optimiser, evaluate it after each of two
 trainings and write a safetensors file; the attempt has a supervisor that meters, journals and
 answers beside it, takes checkpoints, rehearses, verifies its export and measures latencies. Runs
-alternate, so that a machine that slows down slows both.
+alternate, so that a machine that slows down slows both, and the least of the repeats counts:
+other work on the machine only ever adds.
 
     python tests/benchmarks/overhead.py
 """
+# ruff: noqa: T201 - its output is what it is for
 
 from __future__ import annotations
 
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,21 +30,20 @@ from green_api.contract import (
     TERMINATION_FILE_ENV,
 )
 from green_api.task import Data, Network
+from green_jobs import data, models
+from green_jobs.tasks.compress.schedule import one_cycle
+from green_jobs.tasks.compress.training import descend
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from green_jobs import data, models
-from green_jobs.tasks.compress.schedule import one_cycle
-from green_jobs.tasks.compress.training import descend
-
 AIM = 1.02
-REPEATS = 3
+REPEATS = 4
 EPOCHS = 2
 TRAININGS = 2
 BATCH = 128
 RATE = 0.05
-THREADS = 2
+THREADS = 1  # more of them would spin while they wait for one another on a busy machine
 PORT = 18_765
 RESULT = Path(__file__).parents[2] / "build" / "bench" / "overhead.json"
 
@@ -132,11 +132,11 @@ def main() -> None:
         for name in sorted(kinds, reverse=bool(repeat % 2)):
             seconds[name].append(cpu_seconds(kinds[name]))
             print(f"{name}: {seconds[name][-1]:.1f} CPU seconds", flush=True)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratio = medians["attempt"] / medians["bare loop"]
+    least = {name: min(values) for name, values in seconds.items()}
+    ratio = least["attempt"] / least["bare loop"]
     print(f"attempt over bare loop: {ratio:.4f}; aim: at most {AIM}", flush=True)
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    result = {"cpuSeconds": seconds, "medians": medians, "ratio": ratio, "aim": AIM}
+    result = {"cpuSeconds": seconds, "least": least, "ratio": ratio, "aim": AIM}
     RESULT.write_text(json.dumps(result, indent=1))
 
 

@@ -16,9 +16,9 @@ from green_api.task import Compress
 from green_jobs.lock import Lock
 from green_jobs.state import WorkerState
 from green_jobs.tasks.compress.attempt import Attempt
-from green_jobs.tasks.compress.finish import Outcome
 from green_jobs.tasks.compress.pipeline import run
 from green_jobs.tasks.compress.session import AttemptInterruptedError
+from green_jobs.tasks.compress.verdict import Outcome
 
 SMALL: dict[str, Any] = {
     "model": {"builtin": "digits-cnn", "trainEpochs": 2},

@@ -39,6 +39,9 @@ def no_tensor(): return {"train": [(1, 2)], "test": [(1, 2)]}
 def float_targets():
     part = TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8))
     return {"train": part, "test": part}
+def from_one():
+    part = TensorDataset(torch.zeros(10, 1, 8, 8), torch.arange(1, 11))
+    return {"train": part, "test": part}
 """
 
 
@@ -67,7 +70,7 @@ def _message(job: Job, **changes: Any) -> str:
         ("wrong_code:no_net", "returned str; return a torch.nn.Module"),
         ("wrong_code:net", "does not fit the data: inputs of shape (2, 1, 8, 8): "),
         ("wrong_code:narrow", "outputs of shape (2, 3) are no logits"),
-        ("wrong_code:pooled", "are no logits (examples, classes)"),
+        ("wrong_code:pooled", "are no logits (examples, classes from 0)"),
     ],
 )
 def test_models(job: Job, wrong: str, entrypoint: str, words: str) -> None:
@@ -123,6 +126,12 @@ def test_net_without_inner_channels(job: Job, wrong: str) -> None:
     message = _message(job, model={"entrypoint": f"{wrong}:flat", "trainEpochs": 1})
     assert message.startswith("spec.task.compress.steps[0].prune: 0.5: ")
     assert "distill into a student instead" in message
+
+
+def test_classes_that_count_from_one(job: Job, wrong: str) -> None:
+    message = _message(job, data={"entrypoint": f"{wrong}:from_one"})
+    assert message.startswith("spec.task.compress.model.builtin: 'digits-cnn': does not fit the")
+    assert "outputs of shape (2, 10) are no logits" in message
 
 
 def test_net_that_torch_cannot_export(job: Job, wrong: str) -> None:

@@ -96,7 +96,7 @@ def test_dropout_and_augmentation_go_on_where_they_were(tmp_path: Path, code: Pa
 
 
 def test_sigterm_to_the_process(tmp_path: Path) -> None:
-    task = SMALL | {"model": {"builtin": "digits-cnn", "trainEpochs": 60}}
+    task = SMALL | {"model": {"builtin": "digits-cnn", "trainEpochs": 30}}
     whole, broken = Job(tmp_path / "a", task), Job(tmp_path / "b", task)
     process = broken.start()
     while "original: epoch" not in broken.state.phase and process.poll() is None:

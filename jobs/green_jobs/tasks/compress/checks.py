@@ -8,6 +8,7 @@ import torch
 from green_api.errors import TaskConfigError
 from green_api.task import Network
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from green_jobs import data
 from green_jobs.models import Net
@@ -35,9 +36,18 @@ def check_fit(net: Net, sets: data.DataSets, field: str) -> None:
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         msg = f"{where}inputs {_shape(inputs)}: {str(error).splitlines()[0]}"
         raise TaskConfigError(msg) from error
-    if outputs.dim() != 2 or outputs.shape[1] <= int(targets.max()):
-        msg = f"{where}outputs {_shape(outputs)} are no logits (examples, classes) for its targets"
+    if outputs.dim() != 2 or outputs.shape[1] <= _highest_class(sets, targets):
+        msg = (
+            f"{where}outputs {_shape(outputs)} are no logits (examples, classes from 0) for its "
+            "targets"
+        )
         raise TaskConfigError(msg)
+
+
+def _highest_class(sets: data.DataSets, targets: Tensor) -> int:
+    """Of all targets where they are at hand, else of the few given ones."""
+    parts = [part for part in (sets.train, sets.test) if isinstance(part, TensorDataset)]
+    return max(int(some.max()) for some in (targets, *(part.tensors[1] for part in parts)))
 
 
 def check_export(net: Net, example: Tensor) -> None:

@@ -1,15 +1,14 @@
-"""The end of the pipeline: exports, measurements, the verdict on accuracy."""
+"""The end of the pipeline: exports and measurements."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from green_api.contract import ModelFigures, Result
-from green_api.task import Compress, Export
+from green_api.task import Export
 from pydantic import JsonValue
 
 from green_jobs import data
@@ -17,39 +16,17 @@ from green_jobs.models import Net
 from green_jobs.seeds import derive
 from green_jobs.tasks.compress import cpu, export, quantization
 from green_jobs.tasks.compress.attempt import Attempt
-from green_jobs.tasks.compress.checks import FIELD
-from green_jobs.tasks.compress.evaluation import (
-    Predict,
-    Predictions,
-    eager,
-    evaluate,
-    latency,
-)  # fmt: skip
+from green_jobs.tasks.compress.evaluation import Predict, Predictions, eager, evaluate, latency
 from green_jobs.tasks.compress.onnx_model import OnnxModel
 from green_jobs.tasks.compress.session import Session
 from green_jobs.tasks.compress.state import State
+from green_jobs.tasks.compress.verdict import Outcome, broken_limit
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPARED: Final = 256
 _FLOAT: Final = "ONNX Runtime fp32"
 _INTEGER: Final = "ONNX Runtime int8"
 _PACKAGES: Final = ("torch", "torch-pruning", "onnx", "onnxruntime", "onnxscript")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came out.
-
-    Args:
-        result: the figures.
-        details: what the full report adds.
-        problem: how the accuracy limit is broken; empty where it holds.
-
-    """
-
-    result: Result
-    details: dict[str, JsonValue]
-    problem: str
 
 
 def finish(attempt: Attempt, session: Session, sets: data.DataSets, state: State) -> Outcome:
@@ -99,7 +76,7 @@ class _Finish:
         else:
             after = self._eager(current, size, -1)
         result = Result(original=before, original_onnx=baseline, final=after)
-        return Outcome(result, self._details, _broken_limit(self._attempt.task, before, after))
+        return Outcome(result, self._details, broken_limit(self._attempt.task, before, after))
 
     def _eager(self, net: Net, size: int, stage: int) -> ModelFigures:
         accuracy = self._state.figures[stage].accuracy
@@ -158,17 +135,3 @@ class _Finish:
             latency_cpu_ms=one.cpu_ms,
             runtime=runtime,
         )
-
-
-def _broken_limit(task: Compress, before: ModelFigures, after: ModelFigures) -> str:
-    """How the accuracy limit is broken; empty where it holds."""
-    limit = task.max_accuracy_drop_points
-    # Rounded, because 0.90 - 0.895 is a little more than half a point in binary.
-    drop = round(100 * (before.accuracy - after.accuracy), 6)
-    if limit is None or drop <= limit:
-        return ""
-    return (
-        f"{FIELD}.maxAccuracyDropPoints: {limit:g}: test accuracy fell by {drop:.2f} points, from "
-        f"{100 * before.accuracy:.2f} to {100 * after.accuracy:.2f} %; prune less, train the "
-        "steps longer or allow more"
-    )

@@ -51,13 +51,13 @@ def multiply_accumulates(module: nn.Module, example: Tensor) -> int:
 
 
 def forward_seconds(module: nn.Module, batch: Tensor) -> float:
-    """Seconds of one forward pass over a batch (B, ...): the quickest of a few.
+    """Seconds per example of a forward pass over a batch (B, ...): the quickest of a few.
 
     Small nets are bound by memory and by calls, so multiply-accumulates say little of their time.
     """
     module.eval()
     with torch.no_grad():
-        return min(_seconds(module, batch) for _ in range(_PASSES))
+        return min(_seconds(module, batch) for _ in range(_PASSES)) / len(batch)
 
 
 def _seconds(module: nn.Module, batch: Tensor) -> float:

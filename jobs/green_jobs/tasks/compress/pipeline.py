@@ -12,10 +12,11 @@ from green_jobs import data
 from green_jobs.models import Net
 from green_jobs.seeds import derive, seed_all
 from green_jobs.signals import Signals
-from green_jobs.tasks.compress import distillation, finish, pruning
+from green_jobs.tasks.compress import distillation, pruning
 from green_jobs.tasks.compress.attempt import Attempt
 from green_jobs.tasks.compress.checks import FIELD
 from green_jobs.tasks.compress.evaluation import eager, evaluate
+from green_jobs.tasks.compress.finish import finish
 from green_jobs.tasks.compress.layers import multiply_accumulates
 from green_jobs.tasks.compress.plan import Stage, lay_out
 from green_jobs.tasks.compress.schedule import Schedule
@@ -23,12 +24,13 @@ from green_jobs.tasks.compress.session import Session
 from green_jobs.tasks.compress.state import StageFigures, State
 from green_jobs.tasks.compress.torch_setup import prepare_torch
 from green_jobs.tasks.compress.training import Loss, train
+from green_jobs.tasks.compress.verdict import Outcome
 from green_jobs.tasks.compress.weights import load_weights
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-def run(attempt: Attempt, signals: Signals) -> finish.Outcome:
+def run(attempt: Attempt, signals: Signals) -> Outcome:
     """Do the task, or what is left of it.
 
     Raises:
@@ -45,7 +47,7 @@ def run(attempt: Attempt, signals: Signals) -> finish.Outcome:
     state = session.restore() or State(current=fresh)
     pipeline = _Pipeline(attempt, session, sets, state, device)
     pipeline.run()
-    return finish.finish(attempt, session, sets, state)
+    return finish(attempt, session, sets, state)
 
 
 class _Pipeline:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from green_api.task import Compress, Export, Step
-from torch import Tensor
 
 from green_jobs import data
 from green_jobs.models import Net
@@ -25,6 +24,7 @@ from green_jobs.tasks.compress.schedule import Schedule
 _TRAINING_PASSES: Final = 3
 # Tracing, calibrating and checking the exports takes about so long whatever the net.
 _EXPORT_SECONDS: Final = 8.0
+_TIMED: Final = 32
 
 
 @dataclass(frozen=True)
@@ -77,33 +77,37 @@ def lay_out(task: Compress, sets: data.DataSets, original: Net) -> Plan:
         TaskConfigError: the task cannot work; the text names the field and the fix.
 
     """
-    example, _ = data.first(sets.test, 2)
+    batch, _ = data.first(sets.test, min(task.data.batch_size, _TIMED))
     net = copy.deepcopy(original)
-    check_fit(net, sets, f"{FIELD}.model")
-    batch = example[:1].expand(task.data.batch_size, *example.shape[1:])
+    _check(task, net, sets, f"{FIELD}.model")
     cost = teacher = forward_seconds(net.module, batch)
     stages = [_original_stage(task, sets, cost)]
     for index, step in enumerate(task.steps):
         if step.quantize is not None:
             continue
         field = f"{FIELD}.steps[{index}]"
-        net = _rehearse(step, net, sets, example, field)
+        net = _rehearse(task, step, net, sets, field)
         cost = forward_seconds(net.module, batch)
         schedule = _schedule(task, step, sets, index, field)
         passes = _TRAINING_PASSES * cost + (teacher if step.distill else 0)
-        stages.append(_stage(_name(step), step, schedule, passes, cost, sets, task.data.batch_size))
-    if Export.ONNX in task.exports and net.network.entrypoint is not None:
-        check_export(net, example)
+        stages.append(_stage(_name(step), step, schedule, passes, cost, sets))
     return Plan(tuple(stages))
 
 
-def _rehearse(step: Step, net: Net, sets: data.DataSets, example: Tensor, field: str) -> Net:
+def _check(task: Compress, net: Net, sets: data.DataSets, field: str) -> None:
+    check_fit(net, sets, field)
+    if Export.ONNX in task.exports and net.network.builtin is None:
+        check_export(net, data.first(sets.test, 2)[0])
+
+
+def _rehearse(task: Compress, step: Step, net: Net, sets: data.DataSets, field: str) -> Net:
     if step.prune is not None:
+        example, _ = data.first(sets.test, 2)
         pruning.prune(net.module, example, step.prune.ratio, field)
     elif step.distill is not None and step.distill.student is not None:
         field = f"{field}.distill.student"
         net = Net.build(step.distill.student, field)
-        check_fit(net, sets, field)
+        _check(task, net, sets, field)
     return net
 
 
@@ -115,9 +119,7 @@ def _original_stage(task: Compress, sets: data.DataSets, cost: float) -> Stage:
             f"{FIELD}.model", epochs, task.model.learning_rate, task.data.batch_size,
             len(sets.train), seed,
         )  # fmt: skip
-    return _stage(
-        "original", None, schedule, _TRAINING_PASSES * cost, cost, sets, task.data.batch_size
-    )
+    return _stage("original", None, schedule, _TRAINING_PASSES * cost, cost, sets)
 
 
 def _schedule(
@@ -139,12 +141,10 @@ def _stage(
     training_cost: float,
     test_cost: float,
     sets: data.DataSets,
-    batch_size: int,
 ) -> Stage:
-    """A stage whose costs are seconds per batch."""
-    tests = len(sets.test) / batch_size
-    work = schedule.steps * training_cost if schedule else 0.0
-    return Stage(name, step, schedule, work, tests * test_cost)
+    """A stage whose costs are seconds per example."""
+    examples = schedule.steps * schedule.batch_size if schedule else 0
+    return Stage(name, step, schedule, examples * training_cost, len(sets.test) * test_cost)
 
 
 def _name(step: Step) -> str:
