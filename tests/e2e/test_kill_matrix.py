@@ -35,7 +35,7 @@ NAME = "shrink"
 SPEED, INTERVAL = 300, timedelta(seconds=1)
 # A checkpoint is due at the end of a batch, and the machine does other things too.
 SLACK = timedelta(seconds=1.5)
-WATTS = Power(2 * 4.0)
+WATTS = Power(4.0)
 CASES, SAMPLE = 50, 7
 
 JOB = manifest(
@@ -52,7 +52,7 @@ JOB = manifest(
         }
     },
     schedule={"policy": "Immediately", "interruptible": True},
-    resources={"cpu": 2},
+    resources={"cpu": 1},
 )
 ZONE = {
     "apiVersion": "greentraining.io/v1alpha1",
