@@ -332,6 +332,7 @@ def test_metrics_are_served_while_it_runs(tmp_path: Path, unused_port: int) -> N
         process.communicate(timeout=60)
     assert 'green_jobs{namespace="default",state="Running",task="train"} 1.0' in scraped
     assert 'green_energy_joules_total{namespace="default",provenance="Estimated"' in scraped
+    assert 'green_job_energy_joules{name="shrink",namespace="default"}' in scraped
     assert 'green_zone_carbon_intensity_grams_per_joule{signal="AverageLifecycle"' in scraped
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -349,7 +350,7 @@ def scrape(port: int) -> str:
             text = reply.read().decode()
     except OSError:
         return ""
-    has_energy = 'green_job_energy_joules{name="shrink"' in text
+    has_energy = 'green_energy_joules_total{namespace="default"' in text
     return text if has_energy and 'state="Running",task="train"} 1.0' in text else ""
 
 
