@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from green_jobs import data
 from green_jobs.models import Net
 from green_jobs.seeds import derive
-from green_jobs.tasks.compress import cpu, export, quantization
+from green_jobs.tasks.compress import cpu, export
 from green_jobs.tasks.compress.attempt import Attempt
 from green_jobs.tasks.compress.evaluation import Predict, Predictions, eager, evaluate, latency
 from green_jobs.tasks.compress.onnx_model import OnnxModel
@@ -104,6 +104,9 @@ class _Finish:
         return self._figures(net, OnnxModel(file, 1), len(file), after.accuracy, runtime)
 
     def _quantize(self, file: bytes) -> bytes:
+        # A quarter of a second of imports, of which an attempt that ends before has no use.
+        from green_jobs.tasks.compress import quantization
+
         flags = cpu.flags()
         reduce_range = cpu.needs_reduced_range(cpu.machine(), flags)
         self._details["quantization"] = {
