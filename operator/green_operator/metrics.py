@@ -5,7 +5,7 @@ Counters grow by what a status has just made durable; per-job series are gauges 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,11 @@ class Metrics:
             ("zone", "signal"),
             registry=self.registry,
         )
+        self._counters = {
+            "energy": self.energy,
+            "emissions": self.emissions,
+            "unaccounted": self.unaccounted,
+        }
         self._counted: dict[tuple[str, ...], float] = {}
 
     def _gauge(self, name: str, text: str) -> Gauge:
@@ -92,11 +97,28 @@ class Metrics:
                     1.0 if here else 0.0
                 )
 
+    def begin_after(self, job: GreenTrainingJob, statement: Statement) -> None:
+        """Leave out of the counters what an earlier process has counted."""
+        for name, labels, value in self._totals(job, statement):
+            self._counted[name, job.metadata.namespace, job.metadata.name, *labels] = value
+
     def record(self, job: GreenTrainingJob, status: JobStatus, statement: Statement | None) -> None:
         """Take over a job's status and account, after they were made durable."""
         self._record_gauges(job, status)
         if statement is None:
             return
+        for name, labels, value in self._totals(job, statement):
+            key = (name, job.metadata.namespace, job.metadata.name, *labels)
+            rise = value - self._counted.get(key, 0.0)
+            if rise > 0:
+                self._counters[name].labels(*labels).inc(rise)
+                self._counted[key] = value
+
+    @staticmethod
+    def _totals(
+        job: GreenTrainingJob, statement: Statement
+    ) -> Iterator[tuple[str, tuple[str, ...], float]]:
+        """What the job has used so far: the counter, its labels and the value."""
         for provenance, amount in statement.by_provenance.items():
             labels = (
                 job.metadata.namespace,
@@ -104,19 +126,9 @@ class Metrics:
                 job.spec.task.kind,
                 provenance.value,
             )
-            self._grow(self.energy, job, labels, amount.energy.joules)
-            self._grow(self.emissions, job, labels, amount.emissions.grams)
-            self._grow(self.unaccounted, job, labels, amount.unaccounted.joules)
-
-    def _grow(
-        self, counter: Counter, job: GreenTrainingJob, labels: Sequence[str], value: float
-    ) -> None:
-        """Raise a counter by what the job has more than was counted of it."""
-        key = (counter._name, job.metadata.namespace, job.metadata.name, *labels)
-        rise = value - self._counted.get(key, 0.0)
-        if rise > 0:
-            counter.labels(*labels).inc(rise)
-            self._counted[key] = value
+            yield "energy", labels, amount.energy.joules
+            yield "emissions", labels, amount.emissions.grams
+            yield "unaccounted", labels, amount.unaccounted.joules
 
     def _record_gauges(self, job: GreenTrainingJob, status: JobStatus) -> None:
         name = (job.metadata.namespace, job.metadata.name)

@@ -80,7 +80,7 @@ def _run(session: Session, given: Input, console: Console, metrics_port: int | N
     with ExitStack() as stack:
         watchers: list[Watcher] = [stack.enter_context(Display(console, replay_speed=given.speed))]
         if metrics_port is not None:
-            watchers.append(_serve_metrics(session.jobs, metrics_port))
+            watchers.append(_serve_metrics(session, given, metrics_port))
         runner = Runner(session.jobs, given.zones, session.clock, session.file, watchers)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: runner.stop())
@@ -106,8 +106,14 @@ class _MetricsWatcher:
             self.metrics.set_intensity(outlook.zone, outlook.signal, slot.intensity)
 
 
-def _serve_metrics(jobs: Sequence[LocalJob], port: int) -> _MetricsWatcher:
-    watcher = _MetricsWatcher(jobs)
+def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher:
+    watcher = _MetricsWatcher(session.jobs)
+    now = session.clock.at(wall_clock())
+    for job in session.jobs:
+        known = given.zones.resolve(job.state.created, now, now + timedelta(hours=1))
+        job.account(session.clock, known.outlook)
+        if job.statement is not None:
+            watcher.metrics.begin_after(job.job, job.statement)
     watcher.metrics.serve(port)
     return watcher
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from green_api.contract import TaskDocument
 from green_api.job import GreenTrainingJob, Policy
-from green_api.units import Power
+from green_api.units import ZERO_ENERGY, Power
 
 from green_operator.account.power import PowerTable
 from green_operator.account.readings import readings_of
@@ -83,7 +83,7 @@ class LocalJob:
         """The job as the planner sees it; powers and durations in the planner's time."""
         schedule = self.job.spec.schedule
         active = active_time(self.state, clock, wall)
-        used = self.statement.energy if self.statement else Power(0) * timedelta(0)
+        used = self.statement.energy if self.statement else ZERO_ENERGY
         return JobRequest(
             key=self.job.metadata.name,
             zones=(self._zone,) if self._zone else (),

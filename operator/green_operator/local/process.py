@@ -111,13 +111,13 @@ def free_port() -> int:
 
 
 def find(uid: str) -> list[psutil.Process]:
-    """The processes of an attempt that are alive, known by their environment."""
+    """The processes of an attempt that are alive, its supervisor first, by their environment."""
     found = []
     for candidate in psutil.process_iter():
         with suppress(psutil.Error):
             if candidate.environ().get(ATTEMPT_ENV) == uid:
                 found.append(candidate)
-    return found
+    return sorted(found, key=lambda process: process.pid)
 
 
 def was_started(private: Path, uid: str) -> bool:
