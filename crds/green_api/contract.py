@@ -250,6 +250,8 @@ class Summary(Model):
     """One sentence for people."""
     final: JournalEntry | None = None
     """The meters at the end; absent where the attempt found the work done and only said so."""
+    kept: Annotated[list[JournalEntry], Field(max_length=2)] = []
+    """When it began to work and when it last saved: what tells which work was kept."""
     result: Result | None = None
     """What came out."""
     report_path: ShortText | None = None

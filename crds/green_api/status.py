@@ -1,6 +1,6 @@
 """The status of a ``GreenTrainingJob``: what it waits for, what it used, what came out.
 
-Amounts are whole numbers of a small unit (joules, milligrams), so that they survive every client.
+Amounts are whole numbers of a small unit (joules, micrograms), so that they survive every client.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ class PlanStatus(Model):
     """Mean renewable share over the windows, where the source states it."""
     expected_energy_joules: Amount | None = None
     """From the work that remains and the power expected (Estimated); absent where no duration is known."""
-    expected_emissions_milligrams: Amount | None = None
+    expected_emissions_micrograms: Amount | None = None
     """Of that energy in the windows."""
-    run_now_emissions_milligrams: Amount | None = None
+    run_now_emissions_micrograms: Amount | None = None
     """Of the same energy if it ran at once."""
 
 
@@ -171,11 +171,11 @@ class EmissionsStatus(Model):
     """What kind of intensity they were computed with."""
     zone: ZoneName
     """The zone of the machine that ran the job."""
-    milligrams: Amount
+    micrograms: Amount
     """CO2 equivalent of the energy whose hour's intensity is known."""
-    counterfactual_milligrams: Amount | None = None
+    counterfactual_micrograms: Amount | None = None
     """The useful work, uninterrupted, from the earliest feasible start, same place and overheads; absent where an hour's intensity is not known."""
-    difference_milligrams: SignedAmount | None = None
+    difference_micrograms: SignedAmount | None = None
     """Counterfactual less actual; below zero where waiting cost more."""
     unaccounted_joules: Amount = 0
     """Energy of hours whose intensity is not known; it is in no figure of emissions."""

@@ -26,9 +26,9 @@ class Emissions:
         return Emissions(self.grams - other.grams)
 
     @property
-    def milligrams(self) -> int:
-        """The amount as the status carries it: whole milligrams, rounded to nearest."""
-        return round(self.grams * 1e3)
+    def micrograms(self) -> int:
+        """The amount as the status carries it: whole micrograms, rounded to nearest."""
+        return round(self.grams * 1e6)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -63,11 +63,6 @@ class Energy:
     def kilowatt_hours(self) -> float:
         """The amount in kWh."""
         return self.joules / JOULES_PER_KILOWATT_HOUR
-
-    @classmethod
-    def from_kilowatt_hours(cls, amount: float) -> Energy:
-        """Energy from kWh."""
-        return cls(amount * JOULES_PER_KILOWATT_HOUR)
 
 
 @dataclass(frozen=True, order=True, slots=True)

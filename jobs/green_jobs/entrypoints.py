@@ -14,7 +14,7 @@ from pydantic import JsonValue
 def call(entrypoint: str, arguments: Mapping[str, JsonValue] | None, field: str) -> object:
     """Import the callable and call it with keyword arguments.
 
-    What the callable itself raises passes through: its traceback belongs to its author.
+    What the callable itself raises passes through with a note: it may be worth another attempt.
 
     Args:
         entrypoint: ``package.module:callable``.
@@ -34,7 +34,15 @@ def call(entrypoint: str, arguments: Mapping[str, JsonValue] | None, field: str)
         raise TaskConfigError(msg) from error
     except ValueError:
         pass  # a callable written in C may have no signature to check against
-    return factory(**arguments)
+    try:
+        return factory(**arguments)
+    except Exception as error:
+        # The last line of the traceback, which becomes the attempt's message.
+        error.add_note(
+            f"{field}.entrypoint: {entrypoint!r}: raised {type(error).__name__}: "
+            f"{str(error).partition(chr(10))[0]}; its traceback is in the log"
+        )
+        raise
 
 
 def _find(entrypoint: str, field: str) -> Callable[..., Any]:
@@ -44,7 +52,8 @@ def _find(entrypoint: str, field: str) -> Callable[..., Any]:
     except Exception as error:
         msg = (
             f"{field}: {entrypoint!r}: importing {module_name} raised {type(error).__name__}: "
-            f"{error}; put the code into the image or into code/ on the claim"
+            f"{error}; put the code beside the manifest "
+            "on one machine, into the image or into code/ on the claim in a cluster"
         )
         raise TaskConfigError(msg) from error
     factory = getattr(module, name, None)

@@ -83,6 +83,14 @@ class Recorder:
         """The entries of all attempts, oldest first."""
         return self._journal.entries
 
+    @property
+    def kept(self) -> list[JournalEntry]:
+        """When this attempt began to work, and when it last saved."""
+        own = [entry for entry in self._journal.entries if entry.attempt == self._attempt]
+        working = [entry for entry in own if entry.mark is Mark.WORKING]
+        saved = [entry for entry in own if entry.mark is Mark.SAVED]
+        return [*working[:1], *saved[-1:]]
+
     def reply(self, after: int, moment: Moment) -> ProgressReply:
         """What the operator is told; safe to call from another thread."""
         return build_reply(

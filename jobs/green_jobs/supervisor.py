@@ -72,7 +72,8 @@ def _work(attempt: Attempt, command: Sequence[str], signals: Signals) -> tuple[i
         last_word = state.read()
         ending = conclude(returncode, last_word, last_line, stopped=watch.has_stopped_it)
         recorder.end(now())
-        return _settle(attempt, lock, ending, last_word, recorder)
+        code, summary = _settle(attempt, lock, ending, last_word, recorder)
+        return code, summary.model_copy(update={"kept": recorder.kept})
     except LockLostError as error:
         log.close()
         return _plain(attempt, Ending(ExitCode.INTERRUPTED, short(str(error))), recorder)

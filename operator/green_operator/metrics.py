@@ -52,14 +52,11 @@ class Metrics:
             _TOTALS,
             registry=self.registry,
         )
-        self.unaccounted = Counter(
-            "green_unaccounted_energy_joules",
-            "Energy of hours whose carbon intensity is not known.",
-            _TOTALS,
-            registry=self.registry,
-        )
         self.job_energy = self._gauge("energy_joules", "Energy so far.")
         self.job_emissions = self._gauge("emissions_grams", "Location-based emissions so far.")
+        self.job_unaccounted = self._gauge(
+            "unaccounted_energy_joules", "Energy of hours whose carbon intensity is not known."
+        )
         self.job_difference = self._gauge(
             "emissions_difference_grams",
             "Counterfactual less actual emissions, signed; the counterfactual is the useful work "
@@ -80,7 +77,6 @@ class Metrics:
         self._counters = {
             "energy": self.energy,
             "emissions": self.emissions,
-            "unaccounted": self.unaccounted,
         }
         self._counted: dict[tuple[str, ...], float] = {}
 
@@ -128,7 +124,6 @@ class Metrics:
             )
             yield "energy", labels, amount.energy.joules
             yield "emissions", labels, amount.emissions.grams
-            yield "unaccounted", labels, amount.unaccounted.joules
 
     def _record_gauges(self, job: GreenTrainingJob, status: JobStatus) -> None:
         name = (job.metadata.namespace, job.metadata.name)
@@ -137,9 +132,10 @@ class Metrics:
         if status.energy is not None:
             self.job_energy.labels(*name).set(status.energy.joules)
         if status.emissions is not None:
-            self.job_emissions.labels(*name).set(status.emissions.milligrams / 1e3)
-            if status.emissions.difference_milligrams is not None:
-                difference = status.emissions.difference_milligrams / 1e3
+            self.job_emissions.labels(*name).set(status.emissions.micrograms / 1e6)
+            self.job_unaccounted.labels(*name).set(status.emissions.unaccounted_joules)
+            if status.emissions.difference_micrograms is not None:
+                difference = status.emissions.difference_micrograms / 1e6
                 self.job_difference.labels(*name).set(difference)
         if status.progress is not None and status.progress.progress_percentage is not None:
             self.job_progress.labels(*name).set(status.progress.progress_percentage / 100)

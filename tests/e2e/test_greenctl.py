@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def test_a_users_command_runs_to_success(tmp_path: Path) -> None:
     assert status.energy.joules > 0
     assert status.energy.joules == status.energy.estimated_joules
     assert status.emissions is not None
-    # 360 g/kWh is 0.1 mg/J.
-    assert status.emissions.milligrams == pytest.approx(status.energy.joules / 10, abs=1)
+    # 360 g/kWh is 100 µg/J; the joules shown are rounded.
+    assert status.emissions.micrograms == pytest.approx(100 * status.energy.joules, abs=51)
     report = run.report("shrink")
     assert [a.path for a in report.artifacts] == ["shrink/output/m.txt"]
     assert report.artifacts[0].sha256 == hashlib.sha256(b"x").hexdigest()
@@ -231,9 +232,9 @@ def test_its_figures_add_up(replayed: tuple[Greenctl, str]) -> None:
     assert status.emissions is not None
     parts = status.energy
     assert parts.joules == parts.measured_joules + parts.attributed_joules + parts.estimated_joules
-    assert status.emissions.counterfactual_milligrams is not None
-    assert status.emissions.difference_milligrams == pytest.approx(
-        status.emissions.counterfactual_milligrams - status.emissions.milligrams, abs=1
+    assert status.emissions.counterfactual_micrograms is not None
+    assert status.emissions.difference_micrograms == pytest.approx(
+        status.emissions.counterfactual_micrograms - status.emissions.micrograms, abs=1
     )
     # Joules are never scaled: at most what two cores draw in the seconds that attempts ran.
     seconds = sum(
@@ -409,6 +410,41 @@ def test_another_task_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     finished = greenctl(tmp_path, other).run()
     assert finished.returncode == 65
     assert "spec.task cannot be changed" in finished.stderr
+
+
+def test_a_folder_keeps_what_it_holds_of_other_jobs(tmp_path: Path) -> None:
+    one = train(tmp_path, "pass", schedule=NOW)
+    two = one | {"metadata": {"name": "second"}}
+    run = greenctl(tmp_path, one)
+    assert run.run().returncode == 0
+    before = run.job("shrink")
+    assert greenctl(tmp_path, two).run().returncode == 0
+    assert run.job("shrink") == before
+    again = greenctl(tmp_path, one).run()
+    assert "shrink has ended before; nothing is run" in again.stdout
+    assert run.job("shrink") == before
+
+
+def test_work_that_was_saved_just_before_a_stop_counts_at_once(tmp_path: Path) -> None:
+    text = (
+        "import signal, sys, time\n"
+        "from green_jobs import progress\n"
+        "def stop(*_):\n"
+        "    progress.report(saved=True); time.sleep(0.5); sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "progress.report(1)\n"
+        "while True: sum(range(10**5))\n"
+    )
+    run = greenctl(tmp_path, train(tmp_path, text, schedule=NOW), STATIC)
+    process = run.start()
+    wait_for(lambda: run.active() and run.job("shrink").entries)
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    marks = [e.mark for e in run.job("shrink").entries]
+    assert {"Working", "Saved", "Ended"} <= set(marks)
+    assert "Counterfactual  0 mg" not in out
 
 
 def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:

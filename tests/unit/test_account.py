@@ -19,7 +19,7 @@ RESERVED = Power(100.0)
 
 def test_energy_is_split_over_the_hours_it_was_used_in() -> None:
     one = attempt(0, 2, [sample(2, 2 * KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), outlook([400, 100]), T0)
+    statement = state_account(readings_of([one], RESERVED), "gb", outlook([400, 100]), T0)
     assert statement.energy.kilowatt_hours == pytest.approx(2)
     assert statement.emissions.grams == pytest.approx(500)
 
@@ -27,7 +27,7 @@ def test_energy_is_split_over_the_hours_it_was_used_in() -> None:
 def test_waiting_for_clean_hours_is_a_positive_difference() -> None:
     """The worked figure of the design's formula: 5 + 5 kWh, 400 and 420 against 100 and 120."""
     one = attempt(2, 4, [sample(3, 5 * KWH), sample(4, 10 * KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), outlook([400, 420, 100, 120]), T0)
+    statement = state_account(readings_of([one], RESERVED), "gb", outlook([400, 420, 100, 120]), T0)
     assert statement.emissions.grams == pytest.approx(1100)
     assert statement.counterfactual is not None
     assert statement.counterfactual.grams == pytest.approx(4100)
@@ -37,7 +37,7 @@ def test_waiting_for_clean_hours_is_a_positive_difference() -> None:
 
 def test_waiting_for_what_turned_out_dirtier_is_negative() -> None:
     one = attempt(1, 2, [sample(2, KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), outlook([100, 300]), T0)
+    statement = state_account(readings_of([one], RESERVED), "gb", outlook([100, 300]), T0)
     assert statement.difference is not None
     assert statement.difference.grams == pytest.approx(-200)
 
@@ -57,7 +57,9 @@ def test_restarts_and_repeated_work_are_in_the_actual_only() -> None:
         [sample(5, 1 * KWH, Mark.WORKING), sample(6, 2 * KWH, Mark.ENDED)],
         ok=True, uid="b",
     )  # fmt: skip
-    statement = state_account(readings_of([killed, resumed], RESERVED), outlook([100] * 6), T0)
+    statement = state_account(
+        readings_of([killed, resumed], RESERVED), "gb", outlook([100] * 6), T0
+    )
     assert statement.energy.kilowatt_hours == pytest.approx(6)
     assert statement.emissions.grams == pytest.approx(600)
     # 1 kWh of repeated work and 1 kWh of restoring are not needed without the interruption.
@@ -87,7 +89,7 @@ def test_an_attempt_that_ended_by_its_own_word_has_no_tail() -> None:
 
 def test_provenances_are_told_apart_and_add_up() -> None:
     one = attempt(0, 1, [sample(1, 500, Mark.ENDED, gpu=9000)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), outlook([360]), T0)
+    statement = state_account(readings_of([one], RESERVED), "gb", outlook([360]), T0)
     assert statement.by_provenance[Provenance.MEASURED].energy == Energy(9000)
     assert statement.by_provenance[Provenance.ESTIMATED].energy == Energy(500)
     assert statement.energy == Energy(9500)
@@ -96,11 +98,11 @@ def test_provenances_are_told_apart_and_add_up() -> None:
 
 def test_hours_without_intensity_are_set_apart_not_zero() -> None:
     one = attempt(0, 2, [sample(2, 2 * KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), outlook([400]), T0)
+    statement = state_account(readings_of([one], RESERVED), "gb", outlook([400]), T0)
     assert statement.emissions.grams == pytest.approx(400)
     assert statement.unaccounted.kilowatt_hours == pytest.approx(1)
     assert statement.difference is None
-    nothing = state_account(readings_of([one], RESERVED), None, T0)
+    nothing = state_account(readings_of([one], RESERVED), "gb", None, T0)
     assert nothing.signal is None
     assert nothing.unaccounted.kilowatt_hours == pytest.approx(2)
 
@@ -122,7 +124,9 @@ def test_emissions_lie_between_the_cleanest_and_the_dirtiest_hour(
         joules += rise
         samples.append(sample(index * 1.3, joules))
     one = attempt(0, len(steps) * 1.3, samples, ok=True)
-    statement = state_account(readings_of([one], RESERVED), outlook([float(g) for g in grams]), T0)
+    statement = state_account(
+        readings_of([one], RESERVED), "gb", outlook([float(g) for g in grams]), T0
+    )
     assert statement.energy.joules == pytest.approx(joules)
     assert statement.unaccounted.joules == pytest.approx(0, abs=1e-3 * max(joules, 1))
     kwh = joules / KWH
@@ -137,7 +141,7 @@ def test_a_job_that_runs_at_once_without_a_pause_differs_by_nothing(steps: list[
         samples.append(sample(float(index), joules))
     one = attempt(0, len(steps), samples, ok=True)
     grams = [100.0 + 50 * (i % 5) for i in range(len(steps))]
-    statement = state_account(readings_of([one], RESERVED), outlook(grams), T0)
+    statement = state_account(readings_of([one], RESERVED), "gb", outlook(grams), T0)
     assert statement.difference is not None
     assert statement.difference.grams == pytest.approx(0, abs=1e-6)
 

@@ -15,7 +15,7 @@ from tests.unit.factories import T0, attempt, job, outlook, sample
 
 def a_statement(joules: float) -> Statement:
     one = attempt(0, 1, [sample(1, joules, Mark.ENDED)], ok=True)
-    return state_account(readings_of([one], Power(1)), outlook([360]), T0)
+    return state_account(readings_of([one], Power(1)), "gb", outlook([360]), T0)
 
 
 def energy(metrics: Metrics) -> float:

@@ -117,7 +117,6 @@ def test_the_first_source_that_knows_the_moment_counts() -> None:
     later = resolve(zone(TRACE, STATIC), traces, T0, hours(5), hours(9))
     assert later.outlook is not None
     assert later.outlook.signal == "AverageDirect"
-    assert later.passed_over == ("trace a/b: it does not know 2026-06-01T05:00Z",)
 
 
 def test_without_a_usable_source_the_reason_is_said() -> None:
@@ -130,3 +129,18 @@ def test_a_static_source_is_one_long_slot() -> None:
     known = resolve(zone(STATIC), {}, T0, T0, T0 + 5 * HOUR)
     assert known.outlook is not None
     assert len(known.outlook.slots) == 1
+
+
+def test_what_is_known_of_the_past_is_accounted_although_the_present_is_not() -> None:
+    """Else a job that outlasts its trace would lose all its emissions."""
+    over = resolve(zone(TRACE), {"gb": parse_trace(GOOD, "t")}, T0, hours(4), hours(9))
+    assert over.outlook is None
+    assert over.recorded is not None
+    assert len(over.recorded.slots) == 3
+
+
+def test_only_a_whole_day_can_repeat() -> None:
+    daily = {"trace": TRACE["trace"] | {"repeat": "Daily"}}
+    nothing = resolve(zone(daily), {"gb": parse_trace(GOOD, "t")}, T0, T0, hours(9))
+    assert nothing.outlook is None
+    assert "no whole day" in nothing.description

@@ -78,10 +78,9 @@ def _seen(attempt: AttemptRecord, *, is_first: bool) -> Iterable[Reading]:
         for counter in sample.counters:
             key = (counter.component, counter.provenance, counter.method)
             # A counter that fell or was sent twice adds nothing: the most that was seen counts.
-            rise = counter.joules - most.get(key, 0.0)
-            if rise <= 0:
-                continue
-            most[key] = counter.joules
+            # Its reading stays, for idle time has its place in the counterfactual too.
+            rise = max(counter.joules - most.get(key, 0.0), 0.0)
+            most[key] = most.get(key, 0.0) + rise
             yield Reading(
                 attempt.uid, previous, sample.time, Energy(rise), *key,
                 useful=begin <= previous and sample.time <= end,

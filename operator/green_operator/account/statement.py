@@ -67,12 +67,16 @@ class Statement:
 
 
 def state_account(
-    readings: Sequence[Reading], intensity: Outlook | None, earliest_start: datetime
+    readings: Sequence[Reading],
+    zone: str | None,
+    intensity: Outlook | None,
+    earliest_start: datetime,
 ) -> Statement:
     """Account for a job.
 
     Args:
         readings: energy by interval, of all attempts.
+        zone: where it was used, whether or not its intensity is known.
         intensity: what the zone's intensity was; None where nothing is known.
         earliest_start: when the job could have started (its creation, for a job that was ready).
 
@@ -80,7 +84,7 @@ def state_account(
     slots = intensity.slots if intensity else ()
     counterfactual = _amount(_uninterrupted(readings, earliest_start), slots)
     return Statement(
-        zone=intensity.zone if intensity else None,
+        zone=zone,
         signal=intensity.signal if intensity else None,
         by_provenance={
             provenance: _amount([r for r in readings if r.provenance is provenance], slots)

@@ -92,7 +92,7 @@ def _row(name: str, status: JobStatus) -> list[Text | ProgressBar | str]:
         f"{share} %" if share is not None else "",
         progress.phase if progress else "",
         format_energy(Energy(energy.joules)) if energy else "",
-        format_emissions(Emissions(emissions.milligrams / 1e3)) if emissions else "",
+        format_emissions(Emissions(emissions.micrograms / 1e6)) if emissions else "",
         status.saved or "",
     ]
 

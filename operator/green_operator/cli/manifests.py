@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from green_api.errors import InvalidManifestError, UserError
 from green_api.job import GreenTrainingJob
-from green_api.zone import GridZone
+from green_api.zone import GridZone, Repeat
 
 from green_operator.sources.trace import Trace, parse_trace
 
@@ -79,7 +79,9 @@ def load_traces(options: Iterable[str], zones: Iterable[GridZone]) -> dict[str, 
         UserError: an option, a file or a trace is wrong.
 
     """
-    with_trace = {z.metadata.name for z in zones if any(s.trace for s in z.spec.sources)}
+    sources = {(z.metadata.name, s.trace) for z in zones for s in z.spec.sources if s.trace}
+    with_trace = {name for name, _ in sources}
+    repeating = {name for name, source in sources if source.repeat is Repeat.DAILY}
     traces = {}
     for option in options:
         name, separator, file = option.partition("=")
@@ -90,7 +92,14 @@ def load_traces(options: Iterable[str], zones: Iterable[GridZone]) -> dict[str, 
             known = ", ".join(sorted(with_trace)) or "none here"
             msg = f"--trace: {name!r}: no GridZone of that name has a trace source ({known} has)"
             raise UserError(msg)
-        traces[name] = parse_trace(_read(Path(file)), file)
+        trace = parse_trace(_read(Path(file)), file)
+        if name in repeating and not trace.holds_a_day:
+            msg = (
+                f"{file}: holds {trace.end - trace.start}, but the zone says repeat: Daily; give a "
+                "whole day in steps that divide it, or leave repeat out"
+            )
+            raise UserError(msg)
+        traces[name] = trace
     return traces
 
 

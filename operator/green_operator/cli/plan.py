@@ -12,7 +12,7 @@ from rich.text import Text
 
 from green_operator.cli.display import format_energy
 from green_operator.cli.options import Files, Speed, Traces
-from green_operator.cli.session import begin_clock, local_jobs, read_input
+from green_operator.cli.session import begin_clock, local_jobs, read_input, silent_traces
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.runner import plan_jobs, wall_clock
 from green_operator.plan.explain import explain, format_emissions
@@ -32,13 +32,18 @@ def plan(files: Files, trace: Traces = None, speed: Speed = None) -> None:
     deadlines = [job.deadline for job in jobs if job.deadline is not None]
     resolution = given.zones.resolve(now, now, max([*deadlines, now + timedelta(days=1)]))
     console = Console(highlight=False)
+    for line in silent_traces(given):
+        console.print(line, soft_wrap=True)
     for name, chosen in plan_jobs(jobs, clock, wall, resolution.outlook).items():
         console.rule(Text(name, style="bold"), align="left")
         parts: list[Text | Table] = [Text(explain(chosen, now)), Text(), _comparison(chosen)]
         if resolution.outlook is not None:
             parts += [Text(), _chart(chosen, resolution.outlook, now, console.width)]
-        source = Text(f"Intensity: {resolution.description}", style="dim")
-        console.print(Padding(Group(*parts, source), (0, 0, 1, 2)))
+        parts.append(Text(f"Intensity: {resolution.description}", style="dim"))
+        if chosen.assumed:
+            hours = chosen.assumed / timedelta(hours=1)
+            parts.append(Text(f"Not known: {hours:.1f} h, taken at the mean of the rest."))
+        console.print(Padding(Group(*parts), (0, 0, 1, 2)))
 
 
 def _comparison(plan: Plan) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from rich.console import Console
 from green_operator.cli.display import Display
 from green_operator.cli.options import Files, Speed, Traces
 from green_operator.cli.result import show_result
-from green_operator.cli.session import Input, Session, open_session, read_input
+from green_operator.cli.session import Input, Session, open_session, read_input, silent_traces
 from green_operator.local.chart import Chart
 from green_operator.local.job import LocalJob
 from green_operator.local.runner import Runner, Watcher, claimed, wall_clock
@@ -50,6 +51,9 @@ def run(
     given = read_input(files, trace or [], speed)
     # With --json standard output holds the document alone.
     console = Console(stderr=as_json, highlight=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Until there is something to stop: an earlier attempt may have to be waited for.
+        signal.signal(number, lambda *_: sys.exit(_STOPPED))
     with claimed(output / ".greenctl"):
         session = open_session(given, output, wall_clock())
         _introduce(console, given, session, output)
@@ -72,6 +76,13 @@ def _introduce(console: Console, given: Input, session: Session, output: Path) -
         )
     if not session.is_new:
         lines.append(f"Going on with what {output}/ holds.")
+    lines += [
+        f"{job.job.metadata.name} has ended before; nothing is run. To run it anew, choose another "
+        "--output."
+        for job in session.jobs
+        if job.is_final
+    ]
+    lines += silent_traces(given)
     for line in lines:
         console.print(line, soft_wrap=True)
 
@@ -81,7 +92,14 @@ def _run(session: Session, given: Input, console: Console, metrics_port: int | N
         watchers: list[Watcher] = [stack.enter_context(Display(console, replay_speed=given.speed))]
         if metrics_port is not None:
             watchers.append(_serve_metrics(session, given, metrics_port))
-        runner = Runner(session.jobs, given.zones, session.clock, session.file, watchers)
+        runner = Runner(
+            session.jobs,
+            given.zones,
+            session.clock,
+            session.file,
+            session.remembered,
+            watchers,
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: runner.stop())
         return runner.run()
@@ -111,7 +129,7 @@ def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher
     now = session.clock.at(wall_clock())
     for job in session.jobs:
         known = given.zones.resolve(job.state.created, now, now + timedelta(hours=1))
-        job.account(session.clock, known.outlook)
+        job.account(session.clock, known.recorded)
         if job.statement is not None:
             watcher.metrics.begin_after(job.job, job.statement)
     watcher.metrics.serve(port)

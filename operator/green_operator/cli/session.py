@@ -47,6 +47,8 @@ class Session:
     jobs: list[LocalJob]
     clock: PlanClock
     file: StateFile
+    remembered: Mapping[str, JobState]
+    """What the folder held of any job before."""
     is_new: bool
 
 
@@ -65,6 +67,19 @@ def read_input(files: Sequence[Path], traces: Sequence[str], speed: float | None
         msg = f"--speed: replays a trace; give one with --trace {name}=FILE.csv"
         raise UserError(msg)
     return Input(manifests, zones, speed)
+
+
+def silent_traces(given: Input) -> list[str]:
+    """What to say of a trace source of the machine's zone that was given no trace."""
+    zone = given.zones.machine
+    if zone is None or zone.metadata.name in given.zones.traces:
+        return []
+    name = zone.metadata.name
+    return [
+        f"Zone {name} has a trace source; without --trace {name}=FILE.csv it tells nothing."
+        for source in zone.spec.sources
+        if source.trace is not None
+    ][:1]
 
 
 def begin_clock(given: Input, wall: datetime) -> PlanClock:
@@ -91,7 +106,8 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
         job.attempts.recover(wall)
     if earlier:
         clock = clock.resumed(wall, _last_planned(earlier, jobs, clock))
-    return Session(jobs, clock, file, is_new=earlier is None)
+    remembered = earlier.jobs if earlier else {}
+    return Session(jobs, clock, file, remembered, is_new=earlier is None)
 
 
 def _load(file: StateFile) -> RunnerState | None:

@@ -24,7 +24,7 @@ from green_api.units import Emissions, Energy, Intensity
 from green_operator.account.statement import Statement
 from green_operator.lifecycle.types import Snapshot
 from green_operator.plan.explain import explain, format_difference
-from green_operator.plan.types import PlanReason
+from green_operator.plan.types import Plan, PlanReason
 
 _MAX_WINDOWS: Final = 48
 _MAX_MESSAGE: Final = 1024
@@ -34,7 +34,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
     """The complete status; conditions keep the time of their last transition."""
     previous, plan, run = snapshot.previous, snapshot.plan, snapshot.run
     summary = run.summary if run else None
-    waits = plan is not None and not plan.runs_at(snapshot.now) and not state.is_final
+    waits = plan is not None and state in {State.PLANNED, State.SUSPENDED}
     return JobStatus(
         observed_generation=snapshot.job.metadata.generation,
         state=state,
@@ -42,11 +42,11 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         start_time=snapshot.started,
         completion_time=_completion(snapshot, state),
         deadline=snapshot.deadline,
-        planned_start=plan.windows[0].start if plan is not None and waits else None,
+        planned_start=_next_start(plan, snapshot.now) if plan is not None and waits else None,
         saved=_saved(snapshot, state),
         plan=_plan(snapshot) or (previous.plan if previous else None),
         run=_run(snapshot),
-        progress=_progress(snapshot),
+        progress=_progress(snapshot, state),
         energy=_energy(snapshot.statement),
         emissions=_emissions(snapshot.statement),
         result=summary.result if summary else None,
@@ -80,8 +80,8 @@ def _plan(snapshot: Snapshot) -> PlanStatus | None:
         run_now_intensity_grams_per_kilowatt_hour=_whole(now.intensity),
         renewable_percent=_percent(then.renewable_share),
         expected_energy_joules=_joules(then.energy) if estimated else None,
-        expected_emissions_milligrams=_milligrams(then.emissions) if estimated else None,
-        run_now_emissions_milligrams=_milligrams(now.emissions) if estimated else None,
+        expected_emissions_micrograms=_micrograms(then.emissions) if estimated else None,
+        run_now_emissions_micrograms=_micrograms(now.emissions) if estimated else None,
     )
 
 
@@ -96,8 +96,15 @@ def _run(snapshot: Snapshot) -> RunStatus | None:
     )
 
 
-def _progress(snapshot: Snapshot) -> ProgressStatus | None:
+def _next_start(plan: Plan, now: datetime) -> datetime | None:
+    return None if plan.runs_at(now) else plan.windows[0].start
+
+
+def _progress(snapshot: Snapshot, state: State) -> ProgressStatus | None:
     progress = snapshot.progress
+    if state is State.SUCCEEDED:
+        # The last answer is from before the end.
+        return ProgressStatus(progress_percentage=100, estimated_remaining_seconds=0)
     if progress is None:
         return None
     remaining = progress.estimated_remaining_seconds
@@ -124,12 +131,19 @@ def _energy(statement: Statement | None) -> EnergyStatus | None:
 def _emissions(statement: Statement | None) -> EmissionsStatus | None:
     if statement is None or statement.zone is None or statement.signal is None:
         return None
+    actual = statement.emissions.micrograms
+    counterfactual = _micrograms(statement.counterfactual)
     return EmissionsStatus(
         signal=statement.signal,
         zone=statement.zone,
-        milligrams=statement.emissions.milligrams,
-        counterfactual_milligrams=_milligrams(statement.counterfactual),
-        difference_milligrams=_milligrams(statement.difference),
+        micrograms=actual,
+        counterfactual_micrograms=counterfactual,
+        # Of the rounded values, so that what is shown adds up.
+        difference_micrograms=(
+            None
+            if counterfactual is None or statement.difference is None
+            else counterfactual - actual
+        ),
         unaccounted_joules=_joules(statement.unaccounted),
     )
 
@@ -186,11 +200,11 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
         )
     if state.is_final:
         said.append((ConditionType(state.value), True, reason, message))
-    return _with_transitions(said, snapshot)
+    return _with_transitions(said, snapshot, state)
 
 
 def _with_transitions(
-    said: list[tuple[ConditionType, bool, str, str]], snapshot: Snapshot
+    said: list[tuple[ConditionType, bool, str, str]], snapshot: Snapshot, state: State
 ) -> list[Condition]:
     """Conditions that are not said now are kept as they were."""
     before = {c.type: c for c in snapshot.previous.conditions} if snapshot.previous else {}
@@ -210,6 +224,9 @@ def _with_transitions(
         for kind, holds, reason, message in said
         for status in [ConditionStatus.TRUE if holds else ConditionStatus.FALSE]
     }
+    if state.is_final:
+        # Nobody runs who could answer.
+        before.pop(ConditionType.PROGRESS_AVAILABLE, None)
     return list((before | now).values())
 
 
@@ -217,8 +234,8 @@ def _joules(energy: Energy) -> int:
     return round(energy.joules)
 
 
-def _milligrams(emissions: Emissions | None) -> int | None:
-    return None if emissions is None else emissions.milligrams
+def _micrograms(emissions: Emissions | None) -> int | None:
+    return None if emissions is None else emissions.micrograms
 
 
 def _whole(intensity: Intensity | None) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-from green_api.contract import Outcome, TaskDocument
+from green_api.contract import JournalEntry, Outcome, Summary, TaskDocument
 
 from green_operator.local import process
 from green_operator.local.progress import ask
@@ -124,18 +124,19 @@ class Attempts:
     def _ended(self, attempt: AttemptState, wall: datetime, code: int) -> None:
         self._process, self._kill_at = None, None
         summary = process.read_summary(self._place.private, attempt.uid)
-        if summary is not None and summary.final is not None:
-            self.state = with_entries(self.state, [summary.final])
+        self.state = with_entries(self.state, _entries(summary))
         words = "" if summary else process.log_tail(self._place.private, attempt.uid)
         self._update(ended=wall, last_seen=wall, exit_code=code, summary=summary, last_words=words)
+        if self.state.attempts[-1].counts_as_failure:
+            # What it did since its last checkpoint is lost; the next attempt says where it stands.
+            self.state = self.state.with_changes(progress=None)
 
     def _ended_unseen(self, attempt: AttemptState, wall: datetime) -> None:
         """An end that nobody saw: by its own word, else within an interval of its last sign."""
         interval = timedelta(seconds=self._document.journal_interval_seconds)
         summary = process.read_summary(self._place.private, attempt.uid)
         final = summary.final if summary is not None else None
-        if final is not None:
-            self.state = with_entries(self.state, [final])
+        self.state = with_entries(self.state, _entries(summary))
         done = summary is not None and summary.outcome is Outcome.SUCCEEDED
         if not process.was_started(self._place.private, attempt.uid):
             last_sign = attempt.started
@@ -165,3 +166,10 @@ class Attempts:
         *others, last = self.state.attempts
         changed = last.model_copy(update=changes)
         self.state = self.state.with_changes(attempts=[*others, changed])
+
+
+def _entries(summary: Summary | None) -> list[JournalEntry]:
+    """What a termination message says of the journal."""
+    if summary is None:
+        return []
+    return [*summary.kept, *([summary.final] if summary.final is not None else [])]

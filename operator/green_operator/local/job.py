@@ -103,7 +103,7 @@ class LocalJob:
         """Bring the statement up to what was seen."""
         records = attempt_records(self.state, clock)
         readings = readings_of(records, self._reserved(clock))
-        self.statement = state_account(readings, outlook, self.state.created)
+        self.statement = state_account(readings, self._zone, outlook, self.state.created)
 
     def step(self, clock: PlanClock, wall: datetime, resolution: Resolution) -> bool:
         """Decide and carry it out; whether the status changed."""

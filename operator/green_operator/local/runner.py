@@ -28,7 +28,7 @@ _TICK_SECONDS: Final = 0.2
 _SAVE_EVERY: Final = timedelta(seconds=1)
 # A source is asked for so much beyond the last deadline, for jobs that will miss it.
 _AHEAD: Final = timedelta(days=1)
-_NO_ZONE: Final = Resolution(None, "no GridZone was given", ())
+_NO_ZONE: Final = Resolution(None, None, "no GridZone was given")
 
 
 def wall_clock() -> datetime:
@@ -81,6 +81,7 @@ class Runner:
         zones: Zones,
         clock: PlanClock,
         file: StateFile,
+        remembered: Mapping[str, JobState],
         watchers: Sequence[Watcher],
         wall: Callable[[], datetime] = wall_clock,
     ) -> None:
@@ -88,6 +89,8 @@ class Runner:
         self.clock = clock
         self._zones = zones
         self._file = file
+        # What the folder holds of jobs that are not run now is kept.
+        self._remembered = remembered
         self._watchers = watchers
         self._wall = wall
         self._resolution = _NO_ZONE
@@ -136,7 +139,7 @@ class Runner:
         if is_due or seen:
             self._resolve(now)
         for job in seen:
-            job.account(self.clock, self._resolution.outlook)
+            job.account(self.clock, self._resolution.recorded)
         if is_due or any(job.attempts.active is None for job in seen):
             self._plan(wall, now)
         changed = [job for job in self.jobs if self._step(job, wall)]
@@ -173,7 +176,8 @@ class Runner:
         if jobs == self._saved and wall < self._saved_at + _SAVE_EVERY:
             return
         self._saved, self._saved_at = jobs, wall
-        self._file.save(RunnerState(clock=self.clock, last_planned=now, jobs=jobs))
+        everything = {**self._remembered, **jobs}
+        self._file.save(RunnerState(clock=self.clock, last_planned=now, jobs=everything))
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class Trace:
         """End of the last slot."""
         return self.slots[-1].end
 
+    @property
+    def holds_a_day(self) -> bool:
+        """Whether its last day is whole, in steps that fill a day: only such a trace can repeat."""
+        return self.end - self.start >= _DAY and not _DAY % self.slots[0].duration
+
     def between(self, start: datetime, end: datetime, repeat: Repeat) -> tuple[Slot, ...]:
         """The slots that touch [start, end); beyond the trace's end its last day, if it repeats."""
         slots = [s for s in self.slots if s.start < end and s.end > start]

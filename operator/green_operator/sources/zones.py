@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from green_api.units import Intensity
-from green_api.zone import GridZone, Source, StaticSource, TraceSource
+from green_api.zone import GridZone, Repeat, Source, StaticSource, TraceSource
 
 from green_operator.plan.types import Outlook, Slot
 from green_operator.sources.trace import Trace
@@ -22,10 +22,11 @@ class Resolution:
     """What a zone's sources gave."""
 
     outlook: Outlook | None
+    """For planning: it knows the present. None where no source does."""
+    recorded: Outlook | None
+    """For accounting: what is known of the past, also where the present is not."""
     description: str
     """The source in use, or why none is, for people."""
-    passed_over: tuple[str, ...]
-    """Why each earlier source was not used."""
 
 
 def resolve(
@@ -42,14 +43,17 @@ def resolve(
 
     """
     passed_over: list[str] = []
+    recorded: Outlook | None = None
     name = zone.metadata.name
     for source in zone.spec.sources:
         slots, text = _slots(source, traces.get(name), start, end)
         outlook = Outlook(name, source.signal, slots)
         if outlook.at(now) is not None:
-            return Resolution(outlook, text, tuple(passed_over))
+            return Resolution(outlook, outlook, text)
+        if slots:
+            recorded = recorded or outlook
         passed_over.append(text if not slots else f"{text}: it does not know {now:%Y-%m-%dT%H:%MZ}")
-    return Resolution(None, "no source is usable: " + "; ".join(passed_over), tuple(passed_over))
+    return Resolution(None, recorded, "no source is usable: " + "; ".join(passed_over))
 
 
 def _slots(
@@ -65,9 +69,12 @@ def _trace_slots(
     source: TraceSource, trace: Trace | None, start: datetime, end: datetime
 ) -> tuple[tuple[Slot, ...], str]:
     reference = source.config_map_key_ref
+    name = f"trace {reference.name}/{reference.key}"
     if trace is None:
-        return (), f"trace {reference.name}/{reference.key}: it was not given"
-    return trace.between(start, end, source.repeat), f"trace {reference.name}/{reference.key}"
+        return (), f"{name}: it was not given"
+    if source.repeat is Repeat.DAILY and not trace.holds_a_day:
+        return (), f"{name}: it holds no whole day that could repeat"
+    return trace.between(start, end, source.repeat), name
 
 
 def _static_slots(
