@@ -36,7 +36,7 @@ SPEED, INTERVAL = 300, timedelta(seconds=1)
 # A checkpoint is due at the end of a batch, and the machine does other things too.
 SLACK = timedelta(seconds=1.5)
 WATTS = Power(4.0)
-CASES, SAMPLE = 50, 4
+CASES, SAMPLE = 50, 3
 
 JOB = manifest(
     task={
