@@ -30,6 +30,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from green_api.errors import InvalidManifestError
+
 # Go's duration syntax without signs; `1d` is no duration in Go nor in CEL.
 _DURATION = r"^([0-9]+(\.[0-9]+)?(h|m|s|ms))+$"
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)")
@@ -208,6 +210,27 @@ class Model(BaseModel):
     def to_wire(self) -> dict[str, Any]:
         """The object as JSON-ready values, camelCase, without absent fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Resource(Model):
+    """A document that a person writes: a custom resource."""
+
+    @classmethod
+    def parse(cls, document: dict[str, Any], source: str) -> Self:
+        """Read a manifest strictly.
+
+        Args:
+            document: the manifest.
+            source: the file, or whatever else names it in messages.
+
+        Raises:
+            InvalidManifestError: the manifest does not fit; one line per problem.
+
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise InvalidManifestError(source, describe_problems(error)) from None
 
 
 def describe_problems(error: ValidationError, prefix: str = "") -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from green_api.base import (
     DnsLabel,
@@ -14,13 +14,12 @@ from green_api.base import (
     Duration,
     Model,
     Quantity,
+    Resource,
     Rule,
     Timestamp,
     ZoneName,
-    describe_problems,
     parse_quantity,
 )
-from green_api.errors import InvalidManifestError
 from green_api.status import JobStatus
 from green_api.task import Task
 
@@ -234,7 +233,7 @@ class ObjectMeta(Model):
 MAX_NAME_LENGTH = 50
 
 
-class GreenTrainingJob(Model):
+class GreenTrainingJob(Resource):
     """A training, compression or distillation job that runs when the grid is clean."""
 
     api_version: Literal["greentraining.io/v1alpha1"]
@@ -268,16 +267,3 @@ class GreenTrainingJob(Model):
             field="spec",
         ),
     )
-
-    @classmethod
-    def parse(cls, document: dict[str, Any], source: str) -> Self:
-        """Read a manifest strictly.
-
-        Raises:
-            InvalidManifestError: the manifest does not fit; one line per problem.
-
-        """
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise InvalidManifestError(source, describe_problems(error)) from None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints
 
-from green_api.base import Model, Rule, Signal, ZoneName, describe_problems, exactly_one
-from green_api.errors import InvalidManifestError
+from green_api.base import Model, Resource, Rule, Signal, ZoneName, exactly_one
 
 
 class Repeat(StrEnum):
@@ -99,7 +98,7 @@ class ZoneMeta(Model):
     """The zone's name, such as gb."""
 
 
-class GridZone(Model):
+class GridZone(Resource):
     """An electricity grid zone with a carbon-intensity signal."""
 
     api_version: Literal["greentraining.io/v1alpha1"]
@@ -107,16 +106,3 @@ class GridZone(Model):
     metadata: ZoneMeta
     spec: ZoneSpec
     """What the administrator says of it."""
-
-    @classmethod
-    def parse(cls, document: dict[str, Any], source: str) -> Self:
-        """Read a manifest strictly.
-
-        Raises:
-            InvalidManifestError: the manifest does not fit; one line per problem.
-
-        """
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise InvalidManifestError(source, describe_problems(error)) from None
