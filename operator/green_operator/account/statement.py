@@ -9,7 +9,7 @@ same overheads. The difference is signed, and it is no part of the emissions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from green_api.base import Provenance, Signal
@@ -104,15 +104,9 @@ def _uninterrupted(readings: Sequence[Reading], start: datetime) -> list[Reading
         if previous is not None and span != previous:
             position = moved[-1].end
         previous = span
-        moved.append(_moved(reading, position))
+        end = position + (reading.end - reading.start)
+        moved.append(replace(reading, start=position, end=end))
     return moved
-
-
-def _moved(reading: Reading, start: datetime) -> Reading:
-    return Reading(
-        reading.attempt, start, start + (reading.end - reading.start), reading.energy,
-        reading.component, reading.provenance, reading.method, reading.useful,
-    )  # fmt: skip
 
 
 def _amount(readings: Sequence[Reading], slots: Sequence[Slot]) -> Amount:
