@@ -95,3 +95,22 @@ def processes_of(uid: str) -> list[psutil.Process]:
 def kill(process: psutil.Process, number: signal.Signals) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
+
+
+# A zone whose trace stands for any ConfigMap and repeats its day.
+TRACE_ZONE: dict[str, Any] = {
+    "apiVersion": "greentraining.io/v1alpha1",
+    "kind": "GridZone",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "sources": [
+            {
+                "trace": {
+                    "configMapKeyRef": {"name": "a", "key": "b"},
+                    "repeat": "Daily",
+                    "signal": "AverageLifecycle",
+                }
+            }
+        ]
+    },
+}

@@ -17,27 +17,11 @@ import pytest
 import yaml
 from green_api.status import JobStatus
 
-from tests.e2e.harness import GREENCTL, ROOT, Greenctl, status_of, wait_for
+from tests.e2e.harness import GREENCTL, ROOT, TRACE_ZONE, Greenctl, status_of, wait_for
 from tests.unit.factories import manifest
 
 DAY = ROOT / "examples/sunny-day.csv"
-ZONE = {
-    "apiVersion": "greentraining.io/v1alpha1",
-    "kind": "GridZone",
-    "metadata": {"name": "demo"},
-    "spec": {
-        "sources": [
-            {
-                "trace": {
-                    "configMapKeyRef": {"name": "a", "key": "b"},
-                    "repeat": "Daily",
-                    "signal": "AverageLifecycle",
-                }
-            }
-        ]
-    },
-}
-STATIC = ZONE | {
+STATIC = TRACE_ZONE | {
     "spec": {"sources": [{"static": {"gramsPerKilowattHour": 360, "signal": "AverageLifecycle"}}]}
 }
 NOW = {"policy": "Immediately"}
@@ -359,23 +343,27 @@ def scrape(port: int) -> str:
     ("documents", "options", "says"),
     [
         ([manifest(tusk={})], (), "spec.tusk: unknown field"),
-        ([ZONE], (), "there is no GreenTrainingJob in it"),
+        ([TRACE_ZONE], (), "there is no GreenTrainingJob in it"),
         ([{"kind": "Pod"}], (), "kind: 'Pod': must be GreenTrainingJob or GridZone"),
         ([manifest(), manifest()], (), "GreenTrainingJob: 'shrink' is given 2 times"),
         (
-            [manifest(placement={"zones": ["fr"]}), ZONE],
+            [manifest(placement={"zones": ["fr"]}), TRACE_ZONE],
             (),
             "spec.placement.zones: fr: this machine is in zone demo",
         ),
         (
-            [manifest(), ZONE, ZONE | {"metadata": {"name": "fr"}}],
+            [manifest(), TRACE_ZONE, TRACE_ZONE | {"metadata": {"name": "fr"}}],
             (),
             "GridZone: 0 of demo, fr have spec.default: true; mark just one",
         ),
-        ([manifest(), ZONE], ("--trace", "demo"), "--trace: 'demo': write it as ZONE=FILE.csv"),
-        ([manifest(), ZONE], ("--trace", "x=y"), "--trace: 'x': no GridZone of that name"),
         (
-            [manifest(), ZONE],
+            [manifest(), TRACE_ZONE],
+            ("--trace", "demo"),
+            "--trace: 'demo': write it as ZONE=FILE.csv",
+        ),
+        ([manifest(), TRACE_ZONE], ("--trace", "x=y"), "--trace: 'x': no GridZone of that name"),
+        (
+            [manifest(), TRACE_ZONE],
             ("--trace", "demo=none.csv"),
             "none.csv: cannot be read: No such file",
         ),

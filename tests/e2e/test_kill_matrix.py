@@ -27,7 +27,7 @@ from green_operator.local.state import AttemptState, JobState
 from green_operator.local.views import attempt_records
 
 from tests.conftest import SEED, WHOLE
-from tests.e2e.harness import ROOT, Greenctl, kill, processes_of, wait_for
+from tests.e2e.harness import ROOT, TRACE_ZONE, Greenctl, kill, processes_of, wait_for
 from tests.unit.factories import manifest
 
 NAME = "shrink"
@@ -54,26 +54,10 @@ JOB = manifest(
     schedule={"policy": "Immediately", "interruptible": True},
     resources={"cpu": 1},
 )
-ZONE = {
-    "apiVersion": "greentraining.io/v1alpha1",
-    "kind": "GridZone",
-    "metadata": {"name": "demo"},
-    "spec": {
-        "sources": [
-            {
-                "trace": {
-                    "configMapKeyRef": {"name": "a", "key": "b"},
-                    "repeat": "Daily",
-                    "signal": "AverageLifecycle",
-                }
-            }
-        ]
-    },
-}
 
 
 def greenctl(folder: Path) -> Greenctl:
-    (folder / "job.yaml").write_text(yaml.safe_dump_all([JOB, ZONE]))
+    (folder / "job.yaml").write_text(yaml.safe_dump_all([JOB, TRACE_ZONE]))
     (folder / "meter").mkdir(exist_ok=True)
     return Greenctl(
         [str(folder / "job.yaml"), "--speed", str(SPEED),

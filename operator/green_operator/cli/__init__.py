@@ -7,16 +7,14 @@ trace is wrong; 75 stopped before the end: the same command goes on.
 from __future__ import annotations
 
 import sys
-from typing import Final
 
 import typer
+from green_api.contract import ExitCode
 from green_api.errors import UserError
 from rich.console import Console
 
 from green_operator.cli.plan import plan
 from green_operator.cli.run import run
-
-_BAD_INPUT: Final = 65
 
 app = typer.Typer(
     name="greenctl",
@@ -37,4 +35,4 @@ def main() -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         for line in str(error).splitlines():
             console.print(f"error: {line}", markup=False)
-        sys.exit(_BAD_INPUT)
+        sys.exit(ExitCode.CONFIG)

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from green_operator.amounts import format_emissions, format_energy
 from green_operator.local.job import LocalJob
-from green_operator.plan.explain import format_emissions
 from green_operator.plan.types import Outlook, Slot
 
 _COLOURS = {
@@ -95,12 +95,3 @@ def _row(name: str, status: JobStatus) -> list[Text | ProgressBar | str]:
         format_emissions(Emissions(emissions.micrograms / 1e6)) if emissions else "",
         status.saved or "",
     ]
-
-
-def format_energy(energy: Energy) -> str:
-    """An amount in the unit that reads best, three digits."""
-    hours = energy.kilowatt_hours * 1e3
-    for size, unit in ((1e6, "MWh"), (1e3, "kWh"), (1.0, "Wh")):
-        if hours >= size:
-            return f"{hours / size:.3g} {unit}"
-    return f"{energy.joules:.0f} J"

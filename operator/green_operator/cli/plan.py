@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from green_operator.cli.display import format_energy
+from green_operator.amounts import format_emissions, format_energy
 from green_operator.cli.options import Files, Speed, Traces
 from green_operator.cli.session import begin_clock, local_jobs, read_input, silent_traces
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.runner import plan_jobs, wall_clock
-from green_operator.plan.explain import explain, format_emissions
+from green_operator.plan.explain import explain
 from green_operator.plan.types import Expectation, Outlook, Plan
 
 

@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from green_operator.account.statement import Statement
-from green_operator.cli.display import format_energy
-from green_operator.local.chart import Chart, in_terminal, to_png
+from green_operator.amounts import format_difference, format_emissions, format_energy
+from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.job import LocalJob
-from green_operator.plan.explain import format_difference, format_emissions
 
 _SIGNAL_TEXT = {
     Signal.AVERAGE_LIFECYCLE: "average, life-cycle",
@@ -32,15 +31,15 @@ _HOW = {
 }
 
 
-def show_result(console: Console, job: LocalJob, chart: Chart | None, output: Path) -> None:
-    """Print a job's result and draw its picture."""
+def show_result(console: Console, job: LocalJob, chart: Chart | None, folder: Path) -> None:
+    """Print a job's result; the folder is the job's own in the output."""
     status = job.state.status
     if status is None:
         return
     console.print()
     console.rule(_headline(job, status), align="left")
-    parts = [*_plan(job), *_chart(chart, console, output / job.job.metadata.name)]
-    parts += [*_account(job.statement, status), *_models(status.result), *_files(job, output)]
+    parts = [*_plan(job), *_chart(chart, console), *_account(job.statement, status)]
+    parts += [*_models(status.result), *_files(folder)]
     console.print(Padding(Group(*parts), (0, 0, 1, 2)))
 
 
@@ -58,14 +57,10 @@ def _plan(job: LocalJob) -> Iterable[RenderableType]:
         yield Text(f"First plan: {first.message}", style="dim")
 
 
-def _chart(chart: Chart | None, console: Console, folder: Path) -> Iterable[RenderableType]:
-    if chart is None:
-        return
-    yield Text()
-    yield in_terminal(chart, min(console.width - 4, 100))
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / "schedule.png"
-    to_png(chart, picture)
+def _chart(chart: Chart | None, console: Console) -> Iterable[RenderableType]:
+    if chart is not None:
+        yield Text()
+        yield in_terminal(chart, min(console.width - 4, 100))
 
 
 def _account(statement: Statement | None, status: JobStatus) -> Iterable[RenderableType]:
@@ -145,9 +140,7 @@ def _model_row(model: ModelFigures) -> list[str]:
     ]
 
 
-def _files(job: LocalJob, output: Path) -> Iterable[RenderableType]:
-    folder = output / job.job.metadata.name
-    if not folder.is_dir():
-        return
-    yield Text()
-    yield Text(f"Models, report, logs and picture: {folder}/", style="dim")
+def _files(folder: Path) -> Iterable[RenderableType]:
+    if folder.is_dir():
+        yield Text()
+        yield Text(f"Models, report, logs and picture: {folder}/", style="dim")

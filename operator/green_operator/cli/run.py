@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
+from green_api.contract import ExitCode
 from green_api.status import State
 from rich.console import Console
 
@@ -19,14 +20,11 @@ from green_operator.cli.display import Display
 from green_operator.cli.options import Files, Speed, Traces
 from green_operator.cli.result import show_result
 from green_operator.cli.session import Input, Session, open_session, read_input, silent_traces
-from green_operator.local.chart import Chart
+from green_operator.local.chart import Chart, to_png
 from green_operator.local.job import LocalJob
 from green_operator.local.runner import Runner, Watcher, claimed, wall_clock
 from green_operator.metrics import Metrics
 from green_operator.plan.types import Outlook, Window
-
-_FAILED: Final = 1
-_STOPPED: Final = 75
 
 
 def run(
@@ -53,7 +51,7 @@ def run(
     console = Console(stderr=as_json, highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Until there is something to stop: an earlier attempt may have to be waited for.
-        signal.signal(number, lambda *_: sys.exit(_STOPPED))
+        signal.signal(number, lambda *_: sys.exit(ExitCode.INTERRUPTED))
     with claimed(output / ".greenctl"):
         session = open_session(given, output, wall_clock())
         _introduce(console, given, session, output)
@@ -138,10 +136,15 @@ def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher
 
 def _report(console: Console, given: Input, session: Session, output: Path) -> None:
     for job in session.jobs:
-        show_result(console, job, chart_of(given, session, job), output)
+        folder = output / job.job.metadata.name
+        chart = _chart_of(given, session, job)
+        if chart is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            to_png(chart, folder / "schedule.png")
+        show_result(console, job, chart, folder)
 
 
-def chart_of(given: Input, session: Session, job: LocalJob) -> Chart | None:
+def _chart_of(given: Input, session: Session, job: LocalJob) -> Chart | None:
     """The intensity from the job's creation to its end, with the times in which it ran."""
     clock = session.clock
     ran = [Window(clock.at(a.started), clock.at(a.ended)) for a in job.state.attempts if a.ended]
@@ -171,7 +174,7 @@ def _document(jobs: Sequence[LocalJob]) -> str:
 def _exit(jobs: Sequence[LocalJob], console: Console, *, finished: bool) -> None:
     states = [job.state.status.state for job in jobs if job.state.status]
     if State.FAILED in states:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
     if not finished:
         console.print("Stopped before the end; the same command goes on.")
-        raise typer.Exit(_STOPPED)
+        raise typer.Exit(ExitCode.INTERRUPTED)

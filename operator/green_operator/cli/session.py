@@ -101,12 +101,12 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
     earlier = _load(file)
     clock = earlier.clock if earlier else begin_clock(given, wall)
     _check_same_clock(clock, given)
-    jobs = local_jobs(given, clock, wall, output, earlier.jobs if earlier else {})
+    remembered = earlier.jobs if earlier else {}
+    jobs = local_jobs(given, clock, wall, output, remembered)
     for job in jobs:
         job.attempts.recover(wall)
     if earlier:
         clock = clock.resumed(wall, _last_planned(earlier, jobs, clock))
-    remembered = earlier.jobs if earlier else {}
     return Session(jobs, clock, file, remembered, is_new=earlier is None)
 
 

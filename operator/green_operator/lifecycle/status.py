@@ -22,9 +22,10 @@ from green_api.status import Window as StatusWindow
 from green_api.units import Emissions, Energy, Intensity
 
 from green_operator.account.statement import Statement
+from green_operator.amounts import format_difference
 from green_operator.lifecycle.types import Snapshot
-from green_operator.plan.explain import explain, format_difference
-from green_operator.plan.types import Plan, PlanReason
+from green_operator.plan.explain import explain
+from green_operator.plan.types import PlanReason
 
 _MAX_WINDOWS: Final = 48
 _MAX_MESSAGE: Final = 1024
@@ -32,9 +33,8 @@ _MAX_MESSAGE: Final = 1024
 
 def build_status(snapshot: Snapshot, state: State, reason: str, message: str) -> JobStatus:
     """The complete status; conditions keep the time of their last transition."""
-    previous, plan, run = snapshot.previous, snapshot.plan, snapshot.run
+    previous, run = snapshot.previous, snapshot.run
     summary = run.summary if run else None
-    waits = plan is not None and state in {State.PLANNED, State.SUSPENDED}
     return JobStatus(
         observed_generation=snapshot.job.metadata.generation,
         state=state,
@@ -42,7 +42,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         start_time=snapshot.started,
         completion_time=_completion(snapshot, state),
         deadline=snapshot.deadline,
-        planned_start=_next_start(plan, snapshot.now) if plan is not None and waits else None,
+        planned_start=_planned_start(snapshot, state),
         saved=_saved(snapshot, state),
         plan=_plan(snapshot) or (previous.plan if previous else None),
         run=_run(snapshot),
@@ -96,8 +96,11 @@ def _run(snapshot: Snapshot) -> RunStatus | None:
     )
 
 
-def _next_start(plan: Plan, now: datetime) -> datetime | None:
-    return None if plan.runs_at(now) else plan.windows[0].start
+def _planned_start(snapshot: Snapshot, state: State) -> datetime | None:
+    plan = snapshot.plan
+    if plan is None or state not in {State.PLANNED, State.SUSPENDED}:
+        return None
+    return None if plan.runs_at(snapshot.now) else plan.windows[0].start
 
 
 def _progress(snapshot: Snapshot, state: State) -> ProgressStatus | None:

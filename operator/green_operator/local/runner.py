@@ -122,13 +122,9 @@ class Runner:
         return all(job.is_final for job in self.jobs)
 
     def _only_paused(self) -> bool:
-        return (
-            not self._stopping
-            and all(
-                job.is_final or (job.job.spec.suspend and job.attempts.active is None)
-                for job in self.jobs
-            )
-            and not all(job.is_final for job in self.jobs)
+        waiting = [job for job in self.jobs if not job.is_final]
+        return bool(waiting and not self._stopping) and all(
+            job.job.spec.suspend and job.attempts.active is None for job in waiting
         )
 
     def _tick(self, wall: datetime) -> None:

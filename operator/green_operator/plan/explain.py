@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from green_api.units import Emissions
-
+from green_operator.amounts import format_difference
 from green_operator.plan.types import Plan, PlanReason
 
 _BECAUSE = {
@@ -38,23 +37,6 @@ def _gain(plan: Plan) -> str:
         f"{now.grams_per_kilowatt_hour:.0f} gCO2e/kWh if run at once, a difference of "
         f"{format_difference(plan.saving, plan.run_now.emissions)}."
     )
-
-
-def format_difference(difference: Emissions, of: Emissions | None) -> str:
-    """A signed amount with its share, such as ``+1.2 g (38 %)``."""
-    text = f"{'+' if difference.grams >= 0 else ''}{format_emissions(difference)}"
-    if of is None or of.grams <= 0:
-        return text
-    return f"{text} ({100 * difference.grams / of.grams:.0f} %)"
-
-
-def format_emissions(emissions: Emissions) -> str:
-    """An amount in the unit that reads best, three digits."""
-    grams = emissions.grams
-    for size, unit in ((1e6, "t"), (1e3, "kg"), (1.0, "g")):
-        if abs(grams) >= size:
-            return f"{grams / size:.3g} {unit}"
-    return f"{grams * 1e3:.3g} mg"
 
 
 def _clock(time: datetime) -> str:

@@ -67,7 +67,7 @@ def _plan_in(
     at_once = [Window(now, now + request.remaining)]
     horizon = max(limit or now, now + request.remaining)
     slots, assumed = cover(outlook.slots, now, horizon) if outlook else ([], timedelta(0))
-    reason, windows = _choose(request, slots, limit, now)
+    reason, windows = _choose(request, slots, limit, at_once)
     return Plan(
         key=request.key,
         reason=reason,
@@ -83,13 +83,12 @@ def _plan_in(
 
 
 def _choose(
-    request: JobRequest, slots: Sequence[Slot], limit: datetime | None, now: datetime
+    request: JobRequest, slots: Sequence[Slot], limit: datetime | None, at_once: list[Window]
 ) -> tuple[PlanReason, list[Window]]:
     """The first reason that holds decides."""
-    at_once = [Window(now, now + request.remaining)]
     if request.immediately or limit is None:
         return PlanReason.STARTS_IMMEDIATELY, at_once
-    slack = limit - request.remaining - now
+    slack = limit - at_once[0].end
     if slack < timedelta(0):
         return PlanReason.DEADLINE_AT_RISK, at_once
     if not slots:

@@ -1,8 +1,7 @@
 """One stage of training, which can begin at any of its batches.
 
-The order of the data
-and all randomness follow from (seed, stage, epoch, batch); the momentum is the only state beside
-the net.
+The order of the data and all randomness follow from (seed, stage, epoch, batch); the momentum is
+the only state beside the net.
 """
 
 from __future__ import annotations
