@@ -54,7 +54,7 @@ check-generated: setup
 bench: setup bench-overhead ## All benchmarks; results under build/bench
 
 bench-%: setup
-	$(RUN)python tests/benchmarks/$*.py
+	$(RUN)python -m tests.benchmarks.$*
 
 clean:
 	rm -rf .venv .tools build out

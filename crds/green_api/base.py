@@ -80,15 +80,30 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": _DURATION, "maxLength": 32}),
 ]
 
+
+def format_time(time: datetime) -> str:
+    """Write a moment in UTC in RFC 3339, to the second."""
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 Timestamp = Annotated[
     AwareDatetime,
     AfterValidator(lambda time: time.astimezone(UTC)),
-    PlainSerializer(
-        lambda time: time.isoformat(timespec="seconds").replace("+00:00", "Z"), return_type=str
-    ),
+    PlainSerializer(format_time, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
 ]
 """A moment in RFC 3339, kept in UTC, written to the second."""
+
+MicroTime = Annotated[
+    AwareDatetime,
+    AfterValidator(lambda time: time.astimezone(UTC)),
+    PlainSerializer(
+        lambda time: time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        return_type=str,
+    ),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
+]
+"""A moment in RFC 3339 to the microsecond: what is subtracted from each other."""
 
 # Kubernetes quantities are wider; these are the forms that people write for cores and memory. Zero
 # reserves nothing and is left out of the pattern.

@@ -85,7 +85,9 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
             name: _structural(child, definitions) for name, child in node["properties"].items()
         }
     if isinstance(node.get("additionalProperties"), dict):
-        result["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+        values = _structural(node["additionalProperties"], definitions)
+        # A rule sees no map of values without a type, but it sees an object with unknown fields.
+        result |= {"additionalProperties": values} if "type" in values else values
     if "items" in node:
         result["items"] = _structural(node["items"], definitions)
     for bound in ("Minimum", "Maximum"):
@@ -93,6 +95,8 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         if f"exclusive{bound}" in result:
             result[bound.lower()] = result[f"exclusive{bound}"]
             result[f"exclusive{bound}"] = True
+    if "default" in result:
+        result["default"] = _without_nulls(result["default"])
     if "type" not in result and "x-kubernetes-int-or-string" not in result:
         result["x-kubernetes-preserve-unknown-fields"] = True
     return result
@@ -110,6 +114,13 @@ def _inlined(node: Schema, definitions: dict[str, Schema]) -> Schema:
             del beside["default"]
         node = target | beside
     return node
+
+
+def _without_nulls(default: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """The server takes no null for an absent field."""
+    if isinstance(default, dict):
+        return {key: _without_nulls(value) for key, value in default.items() if value is not None}
+    return default
 
 
 def _without_defaults(node: Any) -> Any:  # noqa: ANN401 - a JSON value

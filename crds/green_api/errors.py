@@ -9,6 +9,7 @@
     - ``TaskConfigError``: the task cannot run as written (an entrypoint, data, weights); exit 65.
 
   - ``ContractError``: a document between operator and pod that does not fit the contract.
+  - ``ProviderError``: a provider of intensity gave no answer, or none that can be used.
 """
 
 from __future__ import annotations
@@ -52,3 +53,11 @@ class TaskConfigError(UserError):
 
 class ContractError(GreenError):
     """A document between operator and pod that does not fit the contract."""
+
+
+class ProviderError(GreenError):
+    """A provider of intensity gave no answer, or none that can be used.
+
+    The text says what is wrong; who was asked is the caller's to add. It stays the same while the
+    cause does, for it stands in statuses, and it holds nothing of the answer and no key.
+    """

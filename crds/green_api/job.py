@@ -145,8 +145,56 @@ class EnvVar(Model):
     """Its value."""
 
 
+class TolerationOperator(StrEnum):
+    """As in the Kubernetes API."""
+
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class TaintEffect(StrEnum):
+    """As in the Kubernetes API."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(Model):
+    """A node's taint that the pod bears, as in the Kubernetes API."""
+
+    key: Annotated[str, StringConstraints(max_length=317)] | None = None
+    """The taint's key; absent with Exists: all keys."""
+    operator: TolerationOperator = TolerationOperator.EQUAL
+    """How the value is compared."""
+    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """The taint's value."""
+    effect: TaintEffect | None = None
+    """The taint's effect; absent: all effects."""
+
+
+LabelSelector = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=317)],
+        Annotated[str, StringConstraints(max_length=63)],
+    ],
+    Field(max_length=16),
+]
+
+
 class Pod(Model):
-    """The part of the pod that a job's author chooses."""
+    """The part of the pod that a job's author chooses; on one machine only its environment counts."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    """The container image; by default the administrator's, which holds `green_jobs` and PyTorch."""
+    image_pull_secrets: Annotated[list[DnsSubdomain], Field(max_length=8)] = []
+    """Names of Secrets in the job's namespace that the image is pulled with."""
+    node_selector: LabelSelector = {}
+    """Labels that a node must have, beside those of the zone."""
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
+    """Taints that the pod bears, beside the administrator's."""
+    priority_class_name: DnsSubdomain | None = None
+    """The pod's priority class."""
 
     env: Annotated[list[EnvVar], Field(max_length=64)] = []
     """More variables of the environment; names that begin with GREEN_ are reserved."""
@@ -182,6 +230,8 @@ class JobSpec(Model):
     """A person's pause: the job does not start, and stops at its next checkpoint."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """How many failed attempts are tried again; a suspension is no failure."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """The job is deleted so many seconds after its end; by default it stays. On one machine nothing is deleted."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

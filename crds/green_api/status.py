@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from green_api.base import Model, Signal, Timestamp, ZoneName
-from green_api.contract import Result
+from green_api.base import MicroTime, Model, Provenance, Signal, Timestamp, ZoneName
+from green_api.contract import Component, Method, Result
 
 Message = Annotated[str, StringConstraints(max_length=1024)]
 Reason = Annotated[
@@ -64,8 +64,16 @@ class ConditionType(StrEnum):
     """The work that remains does not fit before the deadline less the outage margin."""
     INTENSITY_AVAILABLE = "IntensityAvailable"
     """The zone's carbon intensity is known; without it the job starts at once."""
+    RUNNING = "Running"
+    """A pod works; if not, the reason says what it waits for."""
     PROGRESS_AVAILABLE = "ProgressAvailable"
     """The running pod answers."""
+    CLAIM_BOUND = "ClaimBound"
+    """The job's claim can be used; said only where it cannot."""
+    ZONE_AS_PLANNED = "ZoneAsPlanned"
+    """The pod runs in the zone that was planned."""
+    SIGNAL_CONSISTENT = "SignalConsistent"
+    """All emissions were computed with one kind of intensity."""
     SUCCEEDED = "Succeeded"
     """The job ended well."""
     FAILED = "Failed"
@@ -132,6 +140,8 @@ class RunStatus(Model):
 
     number: Annotated[int, Field(ge=1)]
     """Which start of the job this is."""
+    name: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """Its Job; absent on one machine."""
     attempts: Annotated[int, Field(ge=0)] = 0
     """Attempts so far, of all runs."""
     failed_attempts: Annotated[int, Field(ge=0)] = 0
@@ -181,6 +191,89 @@ class EmissionsStatus(Model):
     """Energy of hours whose intensity is not known; it is in no figure of emissions."""
 
 
+class CounterStatus(Model):
+    """The most that was seen of one counter of an attempt."""
+
+    component: Component
+    """What drew it."""
+    provenance: Provenance
+    """How sure it is."""
+    method: Method
+    """How it was found."""
+    millijoules: Amount
+    """Energy since the attempt began."""
+
+
+class UsefulStatus(Model):
+    """Work that was needed once, and what it would have emitted without pauses."""
+
+    microseconds: Amount = 0
+    """How long it took."""
+    nanograms: Amount = 0
+    """What it would have emitted, CO2 equivalent."""
+    unknown: bool = False
+    """An intensity that this needs is not known."""
+
+
+class AmountStatus(Model):
+    """Energy and what it emitted, of one place and kind."""
+
+    zone: ZoneName | None = None
+    """The grid zone; absent where none is known."""
+    signal: Signal | None = None
+    """The kind of intensity; absent where none is known."""
+    provenance: Provenance
+    """How the energy was found."""
+    millijoules: Amount
+    """Energy."""
+    nanograms: Amount = 0
+    """CO2 equivalent of the energy whose time has a known intensity."""
+    unaccounted_millijoules: Amount = 0
+    """Energy of times without a known intensity."""
+
+
+class AttemptStatus(Model):
+    """One attempt as far as it is accounted for."""
+
+    uid: Annotated[str, StringConstraints(max_length=64)]
+    """The pod's UID."""
+    zone: ZoneName | None = None
+    """The grid zone of the node that it runs on."""
+    start_time: MicroTime
+    """When it started."""
+    end_time: MicroTime | None = None
+    """When it ended; absent while it runs."""
+    last_time: MicroTime
+    """When its meters were last read."""
+    succeeded: bool = False
+    """It ended well."""
+    told_end: bool = False
+    """It told its last reading itself: nothing is unseen."""
+    counters: Annotated[list[CounterStatus], Field(max_length=8)] = []
+    """The most that was seen of its counters."""
+    pending: UsefulStatus = UsefulStatus()
+    """Its work since its last checkpoint."""
+    tail: AmountStatus | None = None
+    """What nobody saw between its last reading and its end, estimated from the reservation."""
+
+
+class AccountStatus(Model):
+    """The books of the job: what energy and emissions are summed from, so that nothing is counted twice."""
+
+    sequence: Amount = 0
+    """Journal entries up to this one are in the books."""
+    attempts: Annotated[int, Field(ge=0)] = 0
+    """Attempts so far."""
+    active_microseconds: Amount = 0
+    """Run time of the attempts that have ended."""
+    amounts: Annotated[list[AmountStatus], Field(max_length=24)] = []
+    """Energy and emissions so far, tails of the attempts below not included."""
+    kept: UsefulStatus = UsefulStatus()
+    """Work that a checkpoint or the end has kept."""
+    latest: Annotated[list[AttemptStatus], Field(max_length=3)] = []
+    """The latest attempts, oldest first."""
+
+
 class JobStatus(Model):
     """What became of a job."""
 
@@ -210,6 +303,8 @@ class JobStatus(Model):
     """What it has used."""
     emissions: EmissionsStatus | None = None
     """What that emitted."""
+    account: AccountStatus | None = None
+    """The books behind energy and emissions."""
     result: Result | None = None
     """What came out."""
     report_path: Annotated[str, StringConstraints(max_length=512)] | None = None

@@ -7,7 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from green_api.base import Model, Resource, Rule, Signal, ZoneName, exactly_one
+from green_api.base import DnsSubdomain, Model, Resource, Rule, Signal, ZoneName, exactly_one
+
+# A key of a ConfigMap or Secret, as Kubernetes allows it.
+_DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 
 
 class Repeat(StrEnum):
@@ -22,9 +25,18 @@ class Repeat(StrEnum):
 class ConfigMapKey(Model):
     """A key of a ConfigMap in the operator's namespace. On one machine `--trace ZONE=FILE` stands for it."""
 
-    name: Annotated[str, StringConstraints(max_length=253)]
+    name: DnsSubdomain
     """The ConfigMap."""
-    key: Annotated[str, StringConstraints(max_length=253)]
+    key: _DataKey
+    """The key in it."""
+
+
+class SecretKey(Model):
+    """A key of a Secret in the operator's namespace. On one machine `--secret NAME/KEY=VARIABLE` stands for it."""
+
+    name: DnsSubdomain
+    """The Secret."""
+    key: _DataKey
     """The key in it."""
 
 
@@ -48,9 +60,43 @@ class StaticSource(Model):
     """What kind of intensity it states."""
 
 
+class UkNesoSource(Model):
+    """Great Britain's Carbon Intensity API of NESO: half-hours, about two days ahead, free, CC BY 4.0. Its signal is `AverageDirect`."""
+
+    region: Annotated[int, Field(ge=1, le=17)] | None = None
+    """The API's number of a region, such as 13 for London; absent, the whole of Great Britain."""
+
+    @property
+    def signal(self) -> Signal:
+        """CO2 of generation alone: wind, sun, water and nuclear count zero, biomass 120 g/kWh.
+
+        Source: NESO, Carbon Intensity Forecast Methodology (May 2024), a mean over all generation
+        weighted by its output, with imports and losses; no upstream or construction emissions.
+        """
+        return Signal.AVERAGE_DIRECT
+
+
+class ElectricityMapsSource(Model):
+    """Electricity Maps: most grids of the world, hours. Its signal is `AverageLifecycle`. A free key gives no forecast: then only the past and the present are known."""
+
+    zone: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]+)*$", max_length=32)]
+    """Its name of the zone, such as DE or US-CAL-CISO."""
+    secret_key_ref: SecretKey
+    """Where the API's key is."""
+
+    @property
+    def signal(self) -> Signal:
+        """Life-cycle, which the API gives by default and is asked for by name all the same."""
+        return Signal.AVERAGE_LIFECYCLE
+
+
 class Source(Model):
     """Where intensity comes from: exactly one of its fields."""
 
+    uk_neso: UkNesoSource | None = None
+    """Great Britain, live."""
+    electricity_maps: ElectricityMapsSource | None = None
+    """Most grids of the world, live."""
     trace: TraceSource | None = None
     """A recorded or made series."""
     static: StaticSource | None = None
@@ -58,18 +104,29 @@ class Source(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel=exactly_one("trace", "static"),
-            message="a source is exactly one of trace and static",
-            holds=lambda s: (s.trace is None) != (s.static is None),
+            cel=exactly_one("ukNeso", "electricityMaps", "trace", "static"),
+            message="a source is exactly one of ukNeso, electricityMaps, trace and static",
+            holds=lambda s: len(s.chosen) == 1,
         ),
     )
 
     @property
+    def chosen(
+        self,
+    ) -> tuple[UkNesoSource | ElectricityMapsSource | TraceSource | StaticSource, ...]:
+        """The fields that are set; one, by the rule above."""
+        fields = (self.uk_neso, self.electricity_maps, self.trace, self.static)
+        return tuple(field for field in fields if field is not None)
+
+    @property
     def signal(self) -> Signal:
         """What kind of intensity the source states."""
-        chosen = self.trace or self.static
-        assert chosen is not None  # noqa: S101 - the rule above
-        return chosen.signal
+        return self.chosen[0].signal
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a provider is asked for it."""
+        return self.uk_neso is not None or self.electricity_maps is not None
 
 
 class ZoneSpec(Model):
@@ -87,6 +144,11 @@ class ZoneSpec(Model):
     """Labels of the nodes that draw from this zone."""
     sources: Annotated[list[Source], Field(min_length=1, max_length=8)]
     """In order; the first that is fresh and sound counts."""
+
+    @property
+    def has_live_source(self) -> bool:
+        """Whether a provider is asked for one of its sources."""
+        return any(source.is_live for source in self.sources)
 
 
 class ZoneMeta(Model):

@@ -20,15 +20,23 @@ Answer = Callable[[int], ProgressReply]
 """The reply with the journal entries above a sequence."""
 
 
-def serve(port: int, answer: Answer) -> None:
-    """Answer in threads of their own until this process ends; a port in use is only a warning."""
+def serve(port: int, answer: Answer, address: str = "") -> ThreadingHTTPServer | None:
+    """Answer in threads of their own until this process ends; a port in use is only a warning.
+
+    Args:
+        port: where.
+        answer: the reply.
+        address: the one IPv4 address to answer on; all addresses of either family where empty.
+
+    """
     handler = type("Handler", (_Handler,), {"answer": staticmethod(answer)})
     try:
-        server = _Server(("", port), handler)
+        server = (_Server4 if address else _Server)((address, port), handler)
     except OSError as error:
         warn(f"progress cannot be asked for: port {port}: {error}")
-        return
+        return None
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 class _Server(ThreadingHTTPServer):
@@ -47,6 +55,10 @@ class _Server(ThreadingHTTPServer):
         """Keep clients that hang up or stall out of the worker's log."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+class _Server4(_Server):
+    address_family = socket.AF_INET
 
 
 class _Handler(BaseHTTPRequestHandler):

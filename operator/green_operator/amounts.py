@@ -9,10 +9,12 @@ from green_api.units import Emissions, Energy
 
 def format_difference(difference: Emissions, of: Emissions | None) -> str:
     """A signed amount with its share, such as ``+1.2 g (38 %)``."""
-    text = f"{'+' if difference.grams >= 0 else ''}{format_emissions(difference)}"
+    # Micrograms are the smallest unit that is kept; adding zero makes a negative zero one.
+    shown = Emissions(round(difference.grams, 6) + 0.0)
+    text = f"{'+' if shown.grams >= 0 else ''}{format_emissions(shown)}"
     if of is None or of.grams <= 0:
         return text
-    return f"{text} ({100 * difference.grams / of.grams:.0f} %)"
+    return f"{text} ({round(100 * shown.grams / of.grams)} %)"
 
 
 def format_emissions(emissions: Emissions) -> str:

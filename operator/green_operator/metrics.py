@@ -5,19 +5,47 @@ Counters grow by what a status has just made durable; per-job series are gauges 
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from green_api.base import Signal
 from green_api.job import GreenTrainingJob
-from green_api.status import JobStatus, State
+from green_api.status import ConditionStatus, ConditionType, JobStatus, State
 from green_api.units import JOULES_PER_KILOWATT_HOUR, Intensity
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.metrics import MetricWrapperBase
 
 from green_operator.account.statement import Statement
 
+# When a series began is in no use here and doubles the counters.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Standing = tuple[str, str, State, str]
+"""A job's namespace, task and state, and what it waits for, empty where it does not."""
+
+
+def standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
+    """How a job is counted among all."""
+    state = status.state if status is not None else State.ACCEPTED
+    running = next((c for c in status.conditions if c.type is _RUNNING), None) if status else None
+    waits = running is not None and running.status is ConditionStatus.FALSE and not state.is_final
+    reason = running.reason if running is not None and waits else ""
+    return (job.metadata.namespace, job.spec.task.kind, state, reason)
+
+
+_RUNNING: Final = ConditionType.RUNNING
 _JOB: Final = ("namespace", "name")
 _TOTALS: Final = ("namespace", "zone", "task", "provenance")
 
@@ -68,6 +96,19 @@ class Metrics:
         )
         self.job_attempts = self._gauge("attempts", "Attempts so far.")
         self.job_active = self._gauge("active_seconds", "Run time so far, pauses not counted.")
+        self.waiting = Gauge(
+            "green_jobs_waiting",
+            "Jobs that wait, by what they wait for (the reason of the condition Running).",
+            ("namespace", "reason"),
+            registry=self.registry,
+        )
+        self.start_delay = Histogram(
+            "green_job_start_delay_seconds",
+            "From a job's creation to its first start.",
+            ("namespace",),
+            buckets=(60, 600, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 48 * 3600, 7 * 86400),
+            registry=self.registry,
+        )
         self.intensity = Gauge(
             "green_zone_carbon_intensity_grams_per_joule",
             "Carbon intensity now, CO2 equivalent; times 3.6e6 is g/kWh.",
@@ -78,52 +119,69 @@ class Metrics:
             "energy": self.energy,
             "emissions": self.emissions,
         }
-        self._counted: dict[tuple[str, ...], float] = {}
+        self._counted: dict[tuple[str, str], dict[tuple[str, ...], float]] = {}
+        self._gauges = [g for g in vars(self).values() if isinstance(g, Gauge) and _is_of_job(g)]
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"green_job_{name}", text, _JOB, registry=self.registry)
 
-    def count_jobs(self, jobs: Iterable[tuple[GreenTrainingJob, JobStatus | None]]) -> None:
+    def count_jobs(self, jobs: Iterable[Standing]) -> None:
         """Count jobs by state; a state without jobs is zero, so that a graph falls to it."""
+        standings = Tally(jobs)
         self.jobs.clear()
-        for job, status in jobs:
-            for state in State:
-                here = status is not None and status.state is state
-                self.jobs.labels(job.metadata.namespace, job.spec.task.kind, state.value).inc(
-                    1.0 if here else 0.0
-                )
+        self.waiting.clear()
+        for (namespace, task, state, reason), count in standings.items():
+            for each in State:
+                here = count if each is state else 0
+                self.jobs.labels(namespace, task, each.value).inc(here)
+            if reason:
+                self.waiting.labels(namespace, reason).inc(count)
 
     def begin_after(self, job: GreenTrainingJob, statement: Statement) -> None:
         """Leave out of the counters what an earlier process has counted."""
-        for name, labels, value in self._totals(job, statement):
-            self._counted[name, job.metadata.namespace, job.metadata.name, *labels] = value
+        key = (job.metadata.namespace, job.metadata.name)
+        self._counted.setdefault(key, dict(self._totals(job, statement)))
+
+    def started(self, namespace: str, delay: timedelta) -> None:
+        """A job had its first start."""
+        self.start_delay.labels(namespace).observe(delay.total_seconds())
+
+    def forget(self, namespace: str, name: str) -> None:
+        """The job is gone: its series go too; what it used stays in the counters."""
+        self._counted.pop((namespace, name), None)
+        for gauge in self._gauges:
+            with suppress(KeyError):
+                gauge.remove(namespace, name)
 
     def record(self, job: GreenTrainingJob, status: JobStatus, statement: Statement | None) -> None:
         """Take over a job's status and account, after they were made durable."""
         self._record_gauges(job, status)
         if statement is None:
             return
-        for name, labels, value in self._totals(job, statement):
-            key = (name, job.metadata.namespace, job.metadata.name, *labels)
-            rise = value - self._counted.get(key, 0.0)
+        counted = self._counted.setdefault((job.metadata.namespace, job.metadata.name), {})
+        for key, value in self._totals(job, statement):
+            rise = value - counted.get(key, 0.0)
             if rise > 0:
+                name, *labels = key
                 self._counters[name].labels(*labels).inc(rise)
-                self._counted[key] = value
+                counted[key] = value
 
     @staticmethod
     def _totals(
         job: GreenTrainingJob, statement: Statement
-    ) -> Iterator[tuple[str, tuple[str, ...], float]]:
-        """What the job has used so far: the counter, its labels and the value."""
-        for provenance, amount in statement.by_provenance.items():
+    ) -> Iterator[tuple[tuple[str, ...], float]]:
+        """What the job has used so far: the counter with its labels, and the value."""
+        sums: dict[tuple[str, ...], float] = defaultdict(float)
+        for part in statement.parts:
             labels = (
                 job.metadata.namespace,
-                statement.zone or "",
+                part.zone or "",
                 job.spec.task.kind,
-                provenance.value,
+                part.provenance.value,
             )
-            yield "energy", labels, amount.energy.joules
-            yield "emissions", labels, amount.emissions.grams
+            sums["energy", *labels] += part.amount.energy.joules
+            sums["emissions", *labels] += part.amount.emissions.grams
+        return iter(sums.items())
 
     def _record_gauges(self, job: GreenTrainingJob, status: JobStatus) -> None:
         name = (job.metadata.namespace, job.metadata.name)
@@ -148,16 +206,75 @@ class Metrics:
         grams_per_joule = intensity.grams_per_kilowatt_hour / JOULES_PER_KILOWATT_HOUR
         self.intensity.labels(zone, signal.value).set(grams_per_joule)
 
-    def describe(self) -> list[Description]:
-        """All metrics by name, as they are scraped."""
-        found = []
-        for collector in (c for c in vars(self).values() if isinstance(c, MetricWrapperBase)):
-            (metric,) = collector.describe()
-            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-            labels = tuple(collector._labelnames)
-            found.append(Description(name, metric.type, labels, metric.documentation))
-        return sorted(found, key=lambda d: d.name)
-
     def serve(self, port: int) -> None:
         """Answer scrapes on a port of every interface, in a thread of its own."""
         start_http_server(port, registry=self.registry)
+
+
+def _is_of_job(gauge: Gauge) -> bool:
+    return bool(gauge._labelnames == _JOB)
+
+
+class OperatorMetrics:
+    """How the operator itself fares; in the registry of the jobs' metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.leader = Gauge(
+            "green_leader", "1 where this replica is the one that acts.", registry=registry
+        )
+        self.reconcile_seconds = Histogram(
+            "green_reconcile_duration_seconds",
+            "From taking a job from the queue to its status being written.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+        self.reconcile_errors = Counter(
+            "green_reconcile_errors",
+            "Reconciliations that failed and are tried again.",
+            ("reason",),
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "green_queue_depth", "Jobs that are due to be reconciled.", registry=registry
+        )
+        self.last_reconcile = Gauge(
+            "green_last_reconcile_timestamp_seconds",
+            "When a job was last reconciled without an error.",
+            registry=registry,
+        )
+        self.plan_seconds = Histogram(
+            "green_plan_duration_seconds",
+            "Planning of the jobs whose inputs changed.",
+            buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 20, 60),
+            registry=registry,
+        )
+        self.requests = Counter(
+            "green_api_requests",
+            "Requests to the Kubernetes API, watches not included.",
+            ("verb", "resource", "code"),
+            registry=registry,
+        )
+        self.zone_data_age = Gauge(
+            "green_zone_data_age_seconds",
+            "Age of the intensity data in use; absent where none is.",
+            ("zone",),
+            registry=registry,
+        )
+        self.zone_polls = Counter(
+            "green_zone_polls",
+            "Questions to providers of intensity.",
+            ("zone", "result"),
+            registry=registry,
+        )
+
+
+def describe(*groups: object) -> list[Description]:
+    """All metrics of these groups by name, as they are scraped."""
+    found = []
+    values = (value for group in groups for value in vars(group).values())
+    for collector in (v for v in values if isinstance(v, MetricWrapperBase)):
+        (metric,) = collector.describe()
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        labels = tuple(collector._labelnames)
+        found.append(Description(name, metric.type, labels, metric.documentation))
+    return sorted(found, key=lambda d: d.name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from green_api.base import Provenance
 from green_api.contract import Mark
-from green_api.units import Energy, Power
-from green_operator.account.readings import readings_of, total
-from green_operator.account.statement import state_account
+from green_api.status import AccountStatus
+from green_api.units import Emissions, Energy, Power
+from green_operator.account.book import Book
+from green_operator.account.readings import AttemptRecord
+from green_operator.account.statement import state_account, statement_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +19,13 @@ KWH = 3.6e6
 RESERVED = Power(100.0)
 
 
+def energy_of(attempts: list[AttemptRecord]) -> Energy:
+    return state_account(attempts, RESERVED, "gb", None, T0).energy
+
+
 def test_energy_is_split_over_the_hours_it_was_used_in() -> None:
     one = attempt(0, 2, [sample(2, 2 * KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), "gb", outlook([400, 100]), T0)
+    statement = state_account([one], RESERVED, "gb", outlook([400, 100]), T0)
     assert statement.energy.kilowatt_hours == pytest.approx(2)
     assert statement.emissions.grams == pytest.approx(500)
 
@@ -27,7 +33,7 @@ def test_energy_is_split_over_the_hours_it_was_used_in() -> None:
 def test_waiting_for_clean_hours_is_a_positive_difference() -> None:
     """The worked figure of the design's formula: 5 + 5 kWh, 400 and 420 against 100 and 120."""
     one = attempt(2, 4, [sample(3, 5 * KWH), sample(4, 10 * KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), "gb", outlook([400, 420, 100, 120]), T0)
+    statement = state_account([one], RESERVED, "gb", outlook([400, 420, 100, 120]), T0)
     assert statement.emissions.grams == pytest.approx(1100)
     assert statement.counterfactual is not None
     assert statement.counterfactual.grams == pytest.approx(4100)
@@ -37,7 +43,7 @@ def test_waiting_for_clean_hours_is_a_positive_difference() -> None:
 
 def test_waiting_for_what_turned_out_dirtier_is_negative() -> None:
     one = attempt(1, 2, [sample(2, KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), "gb", outlook([100, 300]), T0)
+    statement = state_account([one], RESERVED, "gb", outlook([100, 300]), T0)
     assert statement.difference is not None
     assert statement.difference.grams == pytest.approx(-200)
 
@@ -57,9 +63,7 @@ def test_restarts_and_repeated_work_are_in_the_actual_only() -> None:
         [sample(5, 1 * KWH, Mark.WORKING), sample(6, 2 * KWH, Mark.ENDED)],
         ok=True, uid="b",
     )  # fmt: skip
-    statement = state_account(
-        readings_of([killed, resumed], RESERVED), "gb", outlook([100] * 6), T0
-    )
+    statement = state_account([killed, resumed], RESERVED, "gb", outlook([100] * 6), T0)
     assert statement.energy.kilowatt_hours == pytest.approx(6)
     assert statement.emissions.grams == pytest.approx(600)
     # 1 kWh of repeated work and 1 kWh of restoring are not needed without the interruption.
@@ -69,47 +73,39 @@ def test_restarts_and_repeated_work_are_in_the_actual_only() -> None:
 
 def test_an_unseen_tail_is_estimated_from_the_reservation() -> None:
     killed = attempt(0, 2, [sample(1, KWH)])
-    readings = readings_of([killed], RESERVED)
-    tails = [r for r in readings if r.component is None]
-    assert [(t.start, t.end, t.provenance) for t in tails] == [
-        (hours(1), hours(2), Provenance.ESTIMATED)
-    ]
-    assert total(readings).joules == pytest.approx(KWH + 100 * 3600)
-
-
-def test_an_attempt_that_nobody_saw_is_all_tail() -> None:
-    readings = readings_of([attempt(0, 1, [])], RESERVED)
-    assert total(readings).joules == pytest.approx(100 * 3600)
+    nothing_seen = attempt(0, 1, [])
+    assert energy_of([killed]).joules == pytest.approx(KWH + 100 * 3600)
+    assert energy_of([nothing_seen]).joules == pytest.approx(100 * 3600)
 
 
 def test_an_attempt_that_ended_by_its_own_word_has_no_tail() -> None:
-    readings = readings_of([attempt(0, 1.001, [sample(1, KWH, Mark.ENDED)], ok=True)], RESERVED)
-    assert total(readings).joules == pytest.approx(KWH)
+    one = attempt(0, 1.001, [sample(1, KWH, Mark.ENDED)], ok=True)
+    assert energy_of([one]).joules == pytest.approx(KWH)
 
 
 def test_provenances_are_told_apart_and_add_up() -> None:
     one = attempt(0, 1, [sample(1, 500, Mark.ENDED, gpu=9000)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), "gb", outlook([360]), T0)
-    assert statement.by_provenance[Provenance.MEASURED].energy == Energy(9000)
-    assert statement.by_provenance[Provenance.ESTIMATED].energy == Energy(500)
+    statement = state_account([one], RESERVED, "gb", outlook([360]), T0)
+    assert statement.of(Provenance.MEASURED) == Energy(9000)
+    assert statement.of(Provenance.ESTIMATED) == Energy(500)
     assert statement.energy == Energy(9500)
     assert statement.emissions.grams == pytest.approx(0.95)
 
 
 def test_hours_without_intensity_are_set_apart_not_zero() -> None:
     one = attempt(0, 2, [sample(2, 2 * KWH, Mark.ENDED)], ok=True)
-    statement = state_account(readings_of([one], RESERVED), "gb", outlook([400]), T0)
+    statement = state_account([one], RESERVED, "gb", outlook([400]), T0)
     assert statement.emissions.grams == pytest.approx(400)
     assert statement.unaccounted.kilowatt_hours == pytest.approx(1)
     assert statement.difference is None
-    nothing = state_account(readings_of([one], RESERVED), "gb", None, T0)
+    nothing = state_account([one], RESERVED, "gb", None, T0)
     assert nothing.signal is None
     assert nothing.unaccounted.kilowatt_hours == pytest.approx(2)
 
 
 def test_a_counter_that_is_sent_again_or_falls_adds_nothing() -> None:
     samples = [sample(1, 100), sample(1, 100), sample(2, 60), sample(3, 150, Mark.ENDED)]
-    assert total(readings_of([attempt(0, 3, samples, ok=True)], RESERVED)).joules == 150
+    assert energy_of([attempt(0, 3, samples, ok=True)]).joules == 150
 
 
 rises = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
@@ -124,9 +120,7 @@ def test_emissions_lie_between_the_cleanest_and_the_dirtiest_hour(
         joules += rise
         samples.append(sample(index * 1.3, joules))
     one = attempt(0, len(steps) * 1.3, samples, ok=True)
-    statement = state_account(
-        readings_of([one], RESERVED), "gb", outlook([float(g) for g in grams]), T0
-    )
+    statement = state_account([one], RESERVED, "gb", outlook([float(g) for g in grams]), T0)
     assert statement.energy.joules == pytest.approx(joules)
     assert statement.unaccounted.joules == pytest.approx(0, abs=1e-3 * max(joules, 1))
     kwh = joules / KWH
@@ -141,7 +135,7 @@ def test_a_job_that_runs_at_once_without_a_pause_differs_by_nothing(steps: list[
         samples.append(sample(float(index), joules))
     one = attempt(0, len(steps), samples, ok=True)
     grams = [100.0 + 50 * (i % 5) for i in range(len(steps))]
-    statement = state_account(readings_of([one], RESERVED), "gb", outlook(grams), T0)
+    statement = state_account([one], RESERVED, "gb", outlook(grams), T0)
     assert statement.difference is not None
     assert statement.difference.grams == pytest.approx(0, abs=1e-6)
 
@@ -153,7 +147,53 @@ def test_each_killed_attempt_has_just_one_tail(kills: int, seen: int) -> None:
                 uid=f"k{i}")
         for i in range(kills)
     ]  # fmt: skip
-    tails = [r for r in readings_of(attempts, RESERVED) if r.component is None]
-    assert [t.attempt for t in tails] == [f"k{i}" for i in range(kills)]
-    unseen = (9 - seen) * 3600.0
-    assert all(t.energy.joules == pytest.approx(100 * unseen) for t in tails)
+    measured = kills * 100.0 * (seen - 1)
+    unseen = kills * (9 - seen) * 3600.0
+    assert energy_of(attempts).joules == pytest.approx(measured + 100 * unseen)
+
+
+def test_what_is_heard_later_takes_the_place_of_a_tail() -> None:
+    """The next attempt reports the journal of one that died unheard."""
+    books = Book(RESERVED, T0)
+    dead = books.begin("a", T0, "gb")
+    books.end(dead, hours(2), succeeded=False, intensity=outlook([100] * 9))
+    assert statement_of(books).energy.joules == pytest.approx(2 * 3600 * 100)
+    books.enter(dead, sample(1, 500, Mark.SAVED), outlook([100] * 9))
+    assert statement_of(books).energy.joules == pytest.approx(500 + 3600 * 100)
+    books.enter(dead, sample(2, 800, Mark.ENDED), outlook([100] * 9))
+    assert statement_of(books).energy.joules == pytest.approx(800)
+    assert statement_of(books).counterfactual == Emissions(round(500 / KWH * 100 * 1e9) / 1e9)
+
+
+marks = st.sampled_from([Mark.BOUNDARY, Mark.SAVED, Mark.WORKING])
+told = st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1e5), marks), max_size=6)
+
+
+@given(st.lists(told, min_size=1, max_size=6), st.integers(0, 40))
+def test_books_that_went_through_a_status_are_the_same_books(
+    attempts: list[list[tuple[float, float, Mark]]], killed_at: int
+) -> None:
+    """An operator may be killed after any entry: what the status holds is all it needs."""
+    grams = outlook([100.0 + 7 * i for i in range(60)])
+    whole, cut = Book(RESERVED, T0), Book(RESERVED, T0)
+    entries, at = 0, 0.0
+    for number, samples in enumerate(attempts):
+        for book in (whole, cut):
+            book.begin(str(number), hours(at), "gb")
+        joules = 0.0
+        for gap, rise, mark in samples:
+            at, joules, entries = at + gap, joules + rise, entries + 1
+            for book in (whole, cut):
+                known = book.attempt(str(number))
+                assert known is not None
+                book.enter(known, sample(at, joules, mark), grams)
+            if entries == killed_at:
+                wire = AccountStatus.model_validate(cut.to_status().to_wire())
+                cut = Book.from_status(wire, RESERVED, T0)
+        at += 0.5
+        for book in (whole, cut):
+            known = book.attempt(str(number))
+            assert known is not None
+            book.end(known, hours(at), succeeded=False, intensity=grams)
+    assert statement_of(cut) == statement_of(whole)
+    assert cut.active_time(hours(at)) == whole.active_time(hours(at))

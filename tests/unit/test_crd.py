@@ -80,7 +80,7 @@ def test_what_does_not_work_yet_is_not_accepted() -> None:
     assert ".spec.task.federate" not in fields
     assert ".spec.task.compress" in fields
     sources = schema(zone_crd())["properties"]["spec"]["properties"]["sources"]["items"]
-    assert set(sources["properties"]) == {"trace", "static"}
+    assert set(sources["properties"]) == {"electricityMaps", "static", "trace", "ukNeso"}
 
 
 def test_kubectl_get_shows_the_columns() -> None:

@@ -210,6 +210,8 @@ OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
         builtin=st.just("digits"), entrypoint=st.just("a:b"), args=st.just({"x": 1})
     ),
     Source: optional(
+        ukNeso=st.sampled_from([{}, {"region": 13}]),
+        electricityMaps=st.just({"zone": "DE", "secretKeyRef": {"name": "a", "key": "b"}}),
         static=st.just({"gramsPerKilowattHour": 1, "signal": "AverageDirect"}),
         trace=st.just({"configMapKeyRef": {"name": "a", "key": "b"}, "signal": "AverageDirect"}),
     ),
@@ -229,3 +231,49 @@ def test_cel_and_python_agree(model: type[Model], data: st.DataObject) -> None:
 def _without_rules(model: type[Model]) -> type[Model]:
     """The same fields, whose parts keep their own rules, without this model's."""
     return type(model.__name__, (model,), {"rules": ()})
+
+
+def source_problems(source: dict[str, object]) -> str:
+    document = {
+        "apiVersion": "greentraining.io/v1alpha1",
+        "kind": "GridZone",
+        "metadata": {"name": "gb"},
+        "spec": {"sources": [source]},
+    }
+    with pytest.raises(InvalidManifestError) as caught:
+        GridZone.parse(document, "zone.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ({}, "spec.sources[0]: a source is exactly one of ukNeso, electricityMaps, trace and static"),
+        (
+            {"ukNeso": {}, "electricityMaps": {"zone": "GB", "secretKeyRef": {"name": "a", "key": "b"}}},
+            "spec.sources[0]: a source is exactly one of",
+        ),
+        ({"ukNeso": {"region": 18}}, "spec.sources[0].ukNeso.region: 18: input should be less than"),
+        ({"ukNeso": {"url": "http://evil"}}, "spec.sources[0].ukNeso.url: unknown field"),
+        (
+            {"electricityMaps": {"zone": "GB&x=1", "secretKeyRef": {"name": "a", "key": "b"}}},
+            "spec.sources[0].electricityMaps.zone: 'GB&x=1': string should match pattern",
+        ),
+        (
+            {"electricityMaps": {"zone": "GB", "secretKeyRef": {"name": "../pods", "key": "b"}}},
+            "secretKeyRef.name: '../pods': string should match pattern",
+        ),
+        (
+            {
+                "electricityMaps": {
+                    "zone": "GB",
+                    "secretKeyRef": {"name": "a", "key": "b", "namespace": "team"},
+                }
+            },
+            "secretKeyRef.namespace: unknown field",
+        ),
+        ({"electricityMaps": {"zone": "GB"}}, "electricityMaps.secretKeyRef: is required"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_source_is_named(source: dict[str, object], says: str) -> None:
+    assert says in source_problems(source)

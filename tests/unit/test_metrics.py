@@ -6,7 +6,6 @@ import pytest
 from green_api.contract import Mark
 from green_api.status import JobStatus, State
 from green_api.units import Power
-from green_operator.account.readings import readings_of
 from green_operator.account.statement import Statement, state_account
 from green_operator.metrics import Metrics
 
@@ -15,7 +14,7 @@ from tests.unit.factories import T0, attempt, job, outlook, sample
 
 def a_statement(joules: float) -> Statement:
     one = attempt(0, 1, [sample(1, joules, Mark.ENDED)], ok=True)
-    return state_account(readings_of([one], Power(1)), "gb", outlook([360]), T0)
+    return state_account([one], Power(1), "gb", outlook([360]), T0)
 
 
 def energy(metrics: Metrics) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import gzip
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from green_api.errors import InvalidTraceError
-from green_api.zone import GridZone, Repeat
-from green_operator.sources.trace import parse_trace
-from green_operator.sources.zones import resolve
+from green_api.zone import Repeat
+from green_operator.sources.trace import parse_trace, read_trace
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.unit.factories import HOUR, T0, hours
+from tests.unit.factories import T0, hours
 
 HEADER = "time,gramsPerKilowattHour\n"
 
@@ -60,6 +63,8 @@ def test_the_renewable_share_is_read() -> None:
             "line 4: 2026-06-01T03:00Z is 2:00:00 after the row before, but the step is 1:00:00",
         ),
         (csv("2026-06-01T00:00Z,3", "2026-06-01T00:01Z,3"), "must be 5 to 60 minutes"),
+        (csv("0001-01-01T00:00+14:00,3", "2026-06-01T01:00Z,3"), "the year lies outside 1990 to 2199"),
+        (csv(f"2026-06-01T00:00Z,{'9' * 140_000}"), "is not CSV: field larger than field limit"),
         (csv("2026-06-01T00:00Z,-3", "2026-06-01T01:00Z,3"), "-3 lies outside 0 to 1800"),
         (csv("2026-06-01T00:00Z,2400", "2026-06-01T01:00Z,3"), "is it in another unit?"),
         (csv("2026-06-01T00:00Z,0.3", "2026-06-01T01:00Z,0.2"), "is it in kg/kWh? multiply by"),
@@ -93,54 +98,29 @@ def test_a_day_repeats_at_the_same_hours() -> None:
     assert [s.intensity.grams_per_kilowatt_hour for s in seam] == [123, 100]
 
 
-def zone(*sources: object) -> GridZone:
-    return GridZone.parse(
-        {
-            "apiVersion": "greentraining.io/v1alpha1",
-            "kind": "GridZone",
-            "metadata": {"name": "gb"},
-            "spec": {"sources": list(sources)},
-        },
-        "test",
-    )
+@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())])
+def test_a_config_map_holds_text_or_gzip_of_it(pack: Callable[[str], bytes]) -> None:
+    assert read_trace(pack(GOOD), "t") == parse_trace(GOOD, "t")
 
 
-TRACE = {"trace": {"configMapKeyRef": {"name": "a", "key": "b"}, "signal": "AverageLifecycle"}}
-STATIC = {"static": {"gramsPerKilowattHour": 210, "signal": "AverageDirect"}}
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (gzip.compress(b"0" * 2**27), "t: it holds more than 16 MiB; give CSV, or gzip of it"),
+        (gzip.compress(GOOD.encode())[:-12], "t: it is cut off; give CSV, or gzip of it"),
+        (b"\x1f\x8bnonsense", "t: it is no sound gzip; give CSV, or gzip of it"),
+        (b"\xff\xfe", "t: is neither UTF-8 text nor gzip of it"),
+        (gzip.compress(b"\xff\xfe"), "t: is neither UTF-8 text nor gzip of it"),
+        (b"", "t: line 1: the columns are missing"),
+    ],
+)
+def test_what_is_no_trace_is_refused(data: bytes, says: str) -> None:
+    with pytest.raises(InvalidTraceError) as caught:
+        read_trace(data, "t")
+    assert str(caught.value).startswith(says)
 
 
-def test_the_first_source_that_knows_the_moment_counts() -> None:
-    traces = {"gb": parse_trace(GOOD, "t")}
-    at = resolve(zone(TRACE, STATIC), traces, T0, hours(1), hours(9))
-    assert at.outlook is not None
-    assert at.outlook.signal == "AverageLifecycle"
-    later = resolve(zone(TRACE, STATIC), traces, T0, hours(5), hours(9))
-    assert later.outlook is not None
-    assert later.outlook.signal == "AverageDirect"
-
-
-def test_without_a_usable_source_the_reason_is_said() -> None:
-    nothing = resolve(zone(TRACE), {}, T0, T0, T0 + timedelta(days=1))
-    assert nothing.outlook is None
-    assert nothing.description == "no source is usable: trace a/b: it was not given"
-
-
-def test_a_static_source_is_one_long_slot() -> None:
-    known = resolve(zone(STATIC), {}, T0, T0, T0 + 5 * HOUR)
-    assert known.outlook is not None
-    assert len(known.outlook.slots) == 1
-
-
-def test_what_is_known_of_the_past_is_accounted_although_the_present_is_not() -> None:
-    """Else a job that outlasts its trace would lose all its emissions."""
-    over = resolve(zone(TRACE), {"gb": parse_trace(GOOD, "t")}, T0, hours(4), hours(9))
-    assert over.outlook is None
-    assert over.recorded is not None
-    assert len(over.recorded.slots) == 3
-
-
-def test_only_a_whole_day_can_repeat() -> None:
-    daily = {"trace": TRACE["trace"] | {"repeat": "Daily"}}
-    nothing = resolve(zone(daily), {"gb": parse_trace(GOOD, "t")}, T0, T0, hours(9))
-    assert nothing.outlook is None
-    assert "no whole day" in nothing.description
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: (HEADER + t).encode()))
+def test_no_bytes_lead_to_another_error(data: bytes) -> None:
+    with suppress(InvalidTraceError):
+        read_trace(data, "t")

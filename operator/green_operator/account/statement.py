@@ -1,23 +1,21 @@
 """The statement of a job: what it used and emitted, and what it would have without waiting.
 
-Location-based emissions are the sum over intervals of energy times the intensity of that time
-(GHG Protocol Scope 2 Guidance, 2015, with hourly or finer factors). The counterfactual is the
-job's useful work, uninterrupted, from its earliest feasible start, in the same place and with the
-same overheads. The difference is signed, and it is no part of the emissions.
+The difference is counterfactual less actual, signed, and no part of the emissions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from green_api.base import Provenance, Signal
-from green_api.units import ZERO_EMISSIONS, ZERO_ENERGY, Emissions, Energy
+from green_api.units import ZERO_EMISSIONS, ZERO_ENERGY, Emissions, Energy, Power
 
-from green_operator.account.readings import Reading, total
-from green_operator.plan.types import Outlook, Slot, Window
-from green_operator.plan.windows import overlap
+from green_operator.account import book
+from green_operator.account.book import Book
+from green_operator.account.readings import AttemptRecord
+from green_operator.plan.types import Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +30,50 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """Energy and emissions by provenance, and the signed difference to the counterfactual."""
+class Part:
+    """An amount with its place and kind."""
 
     zone: str | None
     signal: Signal | None
-    """None where no intensity is known."""
-    by_provenance: dict[Provenance, Amount]
-    """The parts; they add up to the whole."""
+    provenance: Provenance
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Energy and emissions by zone, signal and provenance, and the signed difference."""
+
+    zone: str | None
+    """Where the latest attempt ran."""
+    parts: tuple[Part, ...]
+    """They add up to the whole."""
     counterfactual: Emissions | None
     """None where an intensity that it needs is not known."""
 
     @property
     def energy(self) -> Energy:
         """All of it."""
-        return sum((a.energy for a in self.by_provenance.values()), ZERO_ENERGY)
+        return sum((p.amount.energy for p in self.parts), ZERO_ENERGY)
 
     @property
     def emissions(self) -> Emissions:
         """Of the energy whose time has a known intensity."""
-        return sum((a.emissions for a in self.by_provenance.values()), ZERO_EMISSIONS)
+        return sum((p.amount.emissions for p in self.parts), ZERO_EMISSIONS)
 
     @property
     def unaccounted(self) -> Energy:
         """Energy of times without a known intensity."""
-        return sum((a.unaccounted for a in self.by_provenance.values()), ZERO_ENERGY)
+        return sum((p.amount.unaccounted for p in self.parts), ZERO_ENERGY)
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The kinds of intensity that were used, the latest last."""
+        return tuple(dict.fromkeys(p.signal for p in self.parts if p.signal is not None))
+
+    @property
+    def signal(self) -> Signal | None:
+        """The kind of intensity that was used last; None where none is known."""
+        return self.signals[-1] if self.signals else None
 
     @property
     def difference(self) -> Emissions | None:
@@ -65,69 +82,54 @@ class Statement:
             return None
         return self.counterfactual - self.emissions
 
+    def of(self, provenance: Provenance) -> Energy:
+        """The energy that was found in one way."""
+        return sum((p.amount.energy for p in self.parts if p.provenance is provenance), ZERO_ENERGY)
+
+
+def statement_of(books: Book) -> Statement:
+    """What the books say now."""
+    useful = books.counterfactual()
+    return Statement(
+        zone=books.latest[-1].zone if books.latest else None,
+        parts=tuple(
+            Part(zone, signal, provenance, _amount(amount))
+            for (zone, signal, provenance), amount in books.all_amounts().items()
+        ),
+        counterfactual=None if useful.unknown else Emissions(useful.nanograms / 1e9),
+    )
+
 
 def state_account(
-    readings: Sequence[Reading],
+    attempts: Sequence[AttemptRecord],
+    reserved: Power,
     zone: str | None,
     intensity: Outlook | None,
     earliest_start: datetime,
 ) -> Statement:
-    """Account for a job.
+    """Account for a job whose attempts are all known.
 
     Args:
-        readings: energy by interval, of all attempts.
-        zone: where it was used, whether or not its intensity is known.
+        attempts: in the order of their start.
+        reserved: what the reservation can draw, for unseen tails.
+        zone: where the energy was used, whether or not its intensity is known.
         intensity: what the zone's intensity was; None where nothing is known.
         earliest_start: when the job could have started (its creation, for a job that was ready).
 
     """
-    slots = intensity.slots if intensity else ()
-    counterfactual = _amount(_uninterrupted(readings, earliest_start), slots)
-    return Statement(
-        zone=zone,
-        signal=intensity.signal if intensity else None,
-        by_provenance={
-            provenance: _amount([r for r in readings if r.provenance is provenance], slots)
-            for provenance in Provenance
-        },
-        counterfactual=counterfactual.emissions if not counterfactual.unaccounted.joules else None,
+    books = Book(reserved, earliest_start)
+    for record in attempts:
+        attempt = books.begin(record.uid, record.start, zone)
+        for sample in record.samples:
+            books.enter(attempt, sample, intensity)
+        if record.end is not None:
+            books.end(attempt, record.end, succeeded=record.succeeded, intensity=intensity)
+    return statement_of(books)
+
+
+def _amount(amount: book.Amount) -> Amount:
+    return Amount(
+        Energy(amount.millijoules / 1000),
+        Emissions(amount.nanograms / 1e9),
+        Energy(amount.unaccounted_millijoules / 1000),
     )
-
-
-def _uninterrupted(readings: Sequence[Reading], start: datetime) -> list[Reading]:
-    """The useful intervals moved so that one follows the other from the start."""
-    moved: list[Reading] = []
-    position, previous = start, None
-    for reading in (r for r in readings if r.useful):
-        span = (reading.attempt, reading.start, reading.end)
-        # Components read at the same time share their interval.
-        if previous is not None and span != previous:
-            position = moved[-1].end
-        previous = span
-        end = position + (reading.end - reading.start)
-        moved.append(replace(reading, start=position, end=end))
-    return moved
-
-
-def _amount(readings: Sequence[Reading], slots: Sequence[Slot]) -> Amount:
-    emitted, unaccounted = ZERO_EMISSIONS, ZERO_ENERGY
-    for reading in readings:
-        left = reading.energy
-        for slot, part in _split(reading, slots):
-            emitted += part * slot.intensity
-            left -= part
-        # What is left of a fully covered interval is rounding.
-        if left.joules > 1e-6 * reading.energy.joules:
-            unaccounted += left
-    return Amount(total(readings), emitted, unaccounted)
-
-
-def _split(reading: Reading, slots: Sequence[Slot]) -> Iterable[tuple[Slot, Energy]]:
-    """An interval's energy by slot, in proportion to time."""
-    duration = reading.end - reading.start
-    if not duration:
-        at = [s for s in slots if s.start <= reading.start < s.end]
-        yield from ((slot, reading.energy) for slot in at)
-        return
-    for slot in overlap(slots, Window(reading.start, reading.end)):
-        yield slot, reading.energy * (slot.duration / duration)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from green_api.errors import InvalidManifestError, UserError
 from green_api.job import GreenTrainingJob
 from green_api.zone import GridZone, Repeat
 
-from green_operator.sources.trace import Trace, parse_trace
+from green_operator.sources.trace import Trace, read_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,15 @@ def load_manifests(files: Sequence[Path]) -> Manifests:
     return manifests
 
 
-def load_traces(options: Iterable[str], zones: Iterable[GridZone]) -> dict[str, Trace]:
-    """Read the traces of ``--trace ZONE=FILE``.
+def trace_files(options: Iterable[str], zones: Iterable[GridZone]) -> dict[str, Path]:
+    """The files of ``--trace ZONE=FILE``, by zone.
 
     Raises:
-        UserError: an option, a file or a trace is wrong.
+        UserError: an option is wrong.
 
     """
-    sources = {(z.metadata.name, s.trace) for z in zones for s in z.spec.sources if s.trace}
-    with_trace = {name for name, _ in sources}
-    repeating = {name for name, source in sources if source.repeat is Repeat.DAILY}
-    traces = {}
+    with_trace = {z.metadata.name for z in zones if any(s.trace for s in z.spec.sources)}
+    files = {}
     for option in options:
         name, separator, file = option.partition("=")
         if not separator:
@@ -92,7 +90,22 @@ def load_traces(options: Iterable[str], zones: Iterable[GridZone]) -> dict[str, 
             known = ", ".join(sorted(with_trace)) or "none here"
             msg = f"--trace: {name!r}: no GridZone of that name has a trace source ({known} has)"
             raise UserError(msg)
-        trace = parse_trace(_read(Path(file)), file)
+        files[name] = Path(file)
+    return files
+
+
+def load_traces(files: Mapping[str, Path], zones: Iterable[GridZone]) -> dict[str, Trace]:
+    """Read the traces of the zones.
+
+    Raises:
+        UserError: a file or a trace is wrong.
+
+    """
+    sources = [(z.metadata.name, s.trace) for z in zones for s in z.spec.sources if s.trace]
+    repeating = {name for name, source in sources if source.repeat is Repeat.DAILY}
+    traces = {}
+    for name, file in files.items():
+        trace = read_trace(_read_bytes(file), str(file))
         if name in repeating and not trace.holds_a_day:
             msg = (
                 f"{file}: holds {trace.end - trace.start}, but the zone says repeat: Daily; give a "
@@ -101,6 +114,46 @@ def load_traces(options: Iterable[str], zones: Iterable[GridZone]) -> dict[str, 
             raise UserError(msg)
         traces[name] = trace
     return traces
+
+
+def load_secrets(
+    options: Iterable[str], zones: Iterable[GridZone], environment: MutableMapping[str, str]
+) -> dict[tuple[str, str], str]:
+    """The keys of ``--secret NAME/KEY=VARIABLE``, by name and key of the Secret.
+
+    They are taken out of the environment, which the jobs inherit.
+
+    Raises:
+        UserError: an option is wrong, or the variable is not set.
+
+    """
+    references = [
+        s.electricity_maps.secret_key_ref
+        for z in zones
+        for s in z.spec.sources
+        if s.electricity_maps
+    ]
+    known = {f"{reference.name}/{reference.key}" for reference in references}
+    secrets = {}
+    for option in options:
+        reference, separator, variable = option.partition("=")
+        name, slash, key = reference.partition("/")
+        if not separator or not slash:
+            # What was given may be the secret itself, so it is not repeated.
+            msg = (
+                "--secret: write it as NAME/KEY=VARIABLE, with the name of an environment variable"
+            )
+            raise UserError(msg)
+        if reference not in known:
+            names = ", ".join(sorted(known)) or "none here"
+            msg = f"--secret: {reference!r}: no GridZone refers to it ({names} is referred to)"
+            raise UserError(msg)
+        value = environment.pop(variable, "")
+        if not value:
+            msg = f"--secret: {reference!r}: the environment variable named for it is not set"
+            raise UserError(msg)
+        secrets[name, key] = value
+    return secrets
 
 
 def _documents(file: Path) -> list[tuple[dict[str, Any], str]]:
@@ -123,10 +176,17 @@ def _documents(file: Path) -> list[tuple[dict[str, Any], str]]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        msg = f"{file}: cannot be read: {reason}"
+        return _read_bytes(file).decode()
+    except UnicodeDecodeError:
+        msg = f"{file}: cannot be read: it is not UTF-8 text"
+        raise UserError(msg) from None
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        msg = f"{file}: cannot be read: {error.strerror}"
         raise UserError(msg) from None
 
 

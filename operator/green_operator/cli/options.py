@@ -18,6 +18,14 @@ Traces = Annotated[
         help="Stands for the ConfigMap of a zone's trace source.",
     ),
 ]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME/KEY=VARIABLE",
+        help="Stands for the Secret of a provider's key: the environment variable that holds it.",
+    ),
+]
 Speed = Annotated[
     float | None,
     typer.Option(

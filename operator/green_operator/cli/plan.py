@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,29 +12,45 @@ from rich.table import Table
 from rich.text import Text
 
 from green_operator.amounts import format_emissions, format_energy
-from green_operator.cli.options import Files, Speed, Traces
-from green_operator.cli.session import begin_clock, local_jobs, read_input, silent_traces
+from green_operator.cli.live import watched
+from green_operator.cli.options import Files, Secrets, Speed, Traces
+from green_operator.cli.session import (
+    Input,
+    begin_clock,
+    local_jobs,
+    read_input,
+    silent_sources,
+)
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.runner import plan_jobs, wall_clock
 from green_operator.plan.explain import explain
 from green_operator.plan.types import Expectation, Outlook, Plan
 
 
-def plan(files: Files, trace: Traces = None, speed: Speed = None) -> None:
+def plan(files: Files, trace: Traces = None, secret: Secrets = None, speed: Speed = None) -> None:
     """Show when jobs would run here and what that would save; nothing is started.
 
     Energy is what the reserved hardware can draw (Estimated), until attempts have measured it.
     """
-    given = read_input(files, trace or [], speed)
+    given = read_input(files, trace or [], secret or [], speed, os.environ)
+    console = Console(highlight=False)
+    with watched(given, os.environ, None, lambda text: _say(console, text)) as watching:
+        _show(watching, console)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)
+
+
+def _show(given: Input, console: Console) -> None:
     wall = wall_clock()
     clock = begin_clock(given, wall)
     now = clock.at(wall)
     jobs = local_jobs(given, clock, wall, Path("out"), {})
     deadlines = [job.deadline for job in jobs if job.deadline is not None]
     resolution = given.zones.resolve(now, now, max([*deadlines, now + timedelta(days=1)]))
-    console = Console(highlight=False)
-    for line in silent_traces(given):
-        console.print(line, soft_wrap=True)
+    for line in silent_sources(given):
+        _say(console, line)
     for name, chosen in plan_jobs(jobs, clock, wall, resolution.outlook).items():
         console.rule(Text(name, style="bold"), align="left")
         parts: list[Text | Table] = [Text(explain(chosen, now)), Text(), _comparison(chosen)]

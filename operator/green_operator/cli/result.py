@@ -69,9 +69,9 @@ def _account(statement: Statement | None, status: JobStatus) -> Iterable[Rendera
     table = Table(box=None, pad_edge=False, title_justify="left")
     for column in ("Energy", "", "How it was found"):
         table.add_column(column, header_style="dim")
-    for provenance, amount in statement.by_provenance.items():
-        if amount.energy.joules:
-            table.add_row(provenance.value, format_energy(amount.energy), _HOW[provenance])
+    for provenance, how in _HOW.items():
+        if (energy := statement.of(provenance)).joules:
+            table.add_row(provenance.value, format_energy(energy), how)
     yield Text()
     yield table
     yield from _emissions(statement, status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,19 +18,27 @@ from green_api.status import State
 from rich.console import Console
 
 from green_operator.cli.display import Display
-from green_operator.cli.options import Files, Speed, Traces
+from green_operator.cli.live import watched
+from green_operator.cli.options import Files, Secrets, Speed, Traces
 from green_operator.cli.result import show_result
-from green_operator.cli.session import Input, Session, open_session, read_input, silent_traces
+from green_operator.cli.session import (
+    Input,
+    Session,
+    open_session,
+    read_input,
+    silent_sources,
+)
 from green_operator.local.chart import Chart, to_png
 from green_operator.local.job import LocalJob
 from green_operator.local.runner import Runner, Watcher, claimed, wall_clock
-from green_operator.metrics import Metrics
+from green_operator.metrics import Metrics, standing
 from green_operator.plan.types import Outlook, Window
 
 
 def run(
     files: Files,
     trace: Traces = None,
+    secret: Secrets = None,
     speed: Speed = None,
     output: Annotated[
         Path, typer.Option(help="Stands for the claim; a run that was stopped goes on in it.")
@@ -46,7 +55,7 @@ def run(
     Exit codes: 0 every job succeeded; 1 a job failed; 65 a manifest or a trace is wrong; 75
     stopped before the end: the same command goes on.
     """
-    given = read_input(files, trace or [], speed)
+    given = read_input(files, trace or [], secret or [], speed, os.environ)
     # With --json standard output holds the document alone.
     console = Console(stderr=as_json, highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,8 +64,9 @@ def run(
     with claimed(output / ".greenctl"):
         session = open_session(given, output, wall_clock())
         _introduce(console, given, session, output)
-        finished = _run(session, given, console, metrics_port)
-        _report(console, given, session, output)
+        with watched(given, os.environ, output, lambda text: _say(console, text)) as watching:
+            finished = _run(session, watching, console, metrics_port)
+            _report(console, watching, session, output)
     if as_json:
         typer.echo(_document(session.jobs))
     _exit(session.jobs, console, finished=finished)
@@ -80,9 +90,13 @@ def _introduce(console: Console, given: Input, session: Session, output: Path) -
         for job in session.jobs
         if job.is_final
     ]
-    lines += silent_traces(given)
+    lines += silent_sources(given)
     for line in lines:
-        console.print(line, soft_wrap=True)
+        _say(console, line)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)
 
 
 def _run(session: Session, given: Input, console: Console, metrics_port: int | None) -> bool:
@@ -114,7 +128,7 @@ class _MetricsWatcher:
         status = job.state.status
         if status is not None:
             self.metrics.record(job.job, status, job.statement)
-        self.metrics.count_jobs((j.job, j.state.status) for j in self._jobs)
+        self.metrics.count_jobs(standing(j.job, j.state.status) for j in self._jobs)
 
     def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
         slot = outlook.at(now) if outlook else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,15 +14,22 @@ from green_api.job import GreenTrainingJob
 from pydantic import ValidationError
 
 from green_operator.account.power import DEFAULT_POWER
-from green_operator.cli.manifests import Manifests, load_manifests, load_traces
+from green_operator.cli.manifests import (
+    Manifests,
+    load_manifests,
+    load_secrets,
+    load_traces,
+    trace_files,
+)
 from green_operator.local.attempts import Attempts, Place
 from green_operator.local.clock import PlanClock
-from green_operator.local.job import LocalJob, task_document
+from green_operator.local.job import LocalJob
 from green_operator.local.runner import Zones
 from green_operator.local.state import JobState, RunnerState, StateFile
+from green_operator.objects.run import task_document
 
 _JOURNAL_INTERVAL: Final = timedelta(seconds=300)
-_PRIVATE: Final = ".greenctl"
+PRIVATE: Final = ".greenctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,10 @@ class Input:
     zones: Zones
     speed: float | None
     """Set for a replay."""
+    trace_files: Mapping[str, Path]
+    """By zone."""
+    secrets: Mapping[tuple[str, str], str] = field(repr=False)
+    """Providers' keys, by name and key of the Secret that each stands for."""
 
     @property
     def zone_name(self) -> str | None:
@@ -52,7 +63,13 @@ class Session:
     is_new: bool
 
 
-def read_input(files: Sequence[Path], traces: Sequence[str], speed: float | None) -> Input:
+def read_input(
+    files: Sequence[Path],
+    traces: Sequence[str],
+    secrets: Sequence[str],
+    speed: float | None,
+    environment: MutableMapping[str, str],
+) -> Input:
     """Read everything that a person wrote.
 
     Raises:
@@ -61,25 +78,42 @@ def read_input(files: Sequence[Path], traces: Sequence[str], speed: float | None
     """
     manifests = load_manifests(files)
     machine = manifests.machine_zone()
-    zones = Zones(machine, load_traces(traces, manifests.zones))
+    paths = trace_files(traces, manifests.zones)
+    zones = Zones(machine, load_traces(paths, manifests.zones))
+    keys = load_secrets(secrets, manifests.zones, environment)
+    if speed is not None and machine is not None and machine.spec.has_live_source:
+        msg = (
+            f"--speed: replays a trace, but zone {machine.metadata.name} has a live source, which "
+            "knows the real time alone; leave --speed out, or the source"
+        )
+        raise UserError(msg)
     if speed is not None and (machine is None or machine.metadata.name not in zones.traces):
         name = machine.metadata.name if machine else "ZONE"
         msg = f"--speed: replays a trace; give one with --trace {name}=FILE.csv"
         raise UserError(msg)
-    return Input(manifests, zones, speed)
+    return Input(manifests, zones, speed, paths, keys)
 
 
-def silent_traces(given: Input) -> list[str]:
-    """What to say of a trace source of the machine's zone that was given no trace."""
+def silent_sources(given: Input) -> list[str]:
+    """What to say of the machine's zone's sources that were not given what they refer to."""
     zone = given.zones.machine
-    if zone is None or zone.metadata.name in given.zones.traces:
+    if zone is None:
         return []
-    name = zone.metadata.name
-    return [
-        f"Zone {name} has a trace source; without --trace {name}=FILE.csv it tells nothing."
-        for source in zone.spec.sources
-        if source.trace is not None
-    ][:1]
+    name, lines = zone.metadata.name, []
+    if any(source.trace for source in zone.spec.sources) and name not in given.trace_files:
+        lines.append(
+            f"Zone {name} has a trace source; without --trace {name}=FILE.csv it tells nothing."
+        )
+    for source in zone.spec.sources:
+        if source.electricity_maps is None:
+            continue
+        reference = source.electricity_maps.secret_key_ref
+        if (reference.name, reference.key) not in given.secrets:
+            lines.append(
+                f"Zone {name} asks Electricity Maps; without --secret "
+                f"{reference.name}/{reference.key}=VARIABLE it tells nothing."
+            )
+    return lines
 
 
 def begin_clock(given: Input, wall: datetime) -> PlanClock:
@@ -97,7 +131,7 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
         UserError: the folder holds other work than the manifests ask for.
 
     """
-    file = StateFile(output / _PRIVATE)
+    file = StateFile(output / PRIVATE)
     earlier = _load(file)
     clock = earlier.clock if earlier else begin_clock(given, wall)
     _check_same_clock(clock, given)
@@ -143,8 +177,8 @@ def local_jobs(
         )
         _check_same_task(job, state)
         # Absolute, for an attempt works in the manifest's folder.
-        place = Place(output.resolve(), (output / _PRIVATE).resolve(), folder)
-        document = task_document(job, DEFAULT_POWER, timedelta(seconds=seconds))
+        place = Place(output.resolve(), (output / PRIVATE).resolve(), folder)
+        document = task_document(job, job.metadata.name, DEFAULT_POWER, timedelta(seconds=seconds))
         env = {variable.name: variable.value for variable in job.spec.pod.env}
         attempts = Attempts(state, document, env, place)
         jobs.append(LocalJob(job, attempts, DEFAULT_POWER, given.zone_name))
@@ -153,10 +187,10 @@ def local_jobs(
 
 def _check_same_task(job: GreenTrainingJob, state: JobState) -> None:
     wire = job.spec.to_wire()
-    for field in ("task", "storage"):
-        if state.spec.get(field) != wire.get(field):
+    for part in ("task", "storage"):
+        if state.spec.get(part) != wire.get(part):
             msg = (
-                f"{job.metadata.name}: spec.{field} cannot be changed, and the output folder holds "
+                f"{job.metadata.name}: spec.{part} cannot be changed, and the output folder holds "
                 "work on another; choose another --output, or another name"
             )
             raise UserError(msg)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from green_api.job import OnDeadlineMissed
-from green_api.status import ConditionType, State
+from green_api.status import ConditionType, JobStatus, State
 
-from green_operator.lifecycle.status import build_status
+from green_operator.lifecycle.status import PERSON, PLAN, STARTING, build_status
 from green_operator.lifecycle.types import Decision, DesiredRun, RunEnd, Snapshot
 from green_operator.plan.explain import explain
 
@@ -28,7 +29,14 @@ def decide(snapshot: Snapshot) -> Decision:
     """Decide what state a job is in and which run it ought to have."""
     verdict = next(v for check in _CHECKS if (v := check(snapshot)) is not None)
     status = build_status(snapshot, verdict.state, verdict.reason, verdict.message)
-    return Decision(status, verdict.run)
+    return Decision(status, verdict.run, _expires(snapshot, status))
+
+
+def _expires(snapshot: Snapshot, status: JobStatus) -> datetime | None:
+    ttl = snapshot.job.spec.ttl_seconds_after_finished
+    if ttl is None or status.completion_time is None:
+        return None
+    return status.completion_time + timedelta(seconds=ttl)
 
 
 def _ended_before(snapshot: Snapshot) -> Verdict | None:
@@ -76,9 +84,8 @@ def _deadline_missed(snapshot: Snapshot) -> Verdict | None:
 def _paused_by_person(snapshot: Snapshot) -> Verdict | None:
     if not snapshot.job.spec.suspend:
         return None
-    state = State.SUSPENDED if snapshot.started else State.PLANNED
     message = "paused by spec.suspend; set it to false to go on"
-    return Verdict(state, "Person", message, _same_run(snapshot, True))
+    return Verdict(_waiting_state(snapshot), PERSON, message, _same_run(snapshot, True))
 
 
 def _in_window(snapshot: Snapshot) -> Verdict | None:
@@ -87,18 +94,26 @@ def _in_window(snapshot: Snapshot) -> Verdict | None:
     begun = snapshot.started is not None and not snapshot.job.spec.schedule.interruptible
     if plan is None or not (begun or plan.runs_at(snapshot.now)):
         return None
-    active = snapshot.run is not None and snapshot.run.active > 0
-    state = State.RUNNING if active else State.PLANNED
     message = explain(plan, snapshot.now) if not begun else "Runs to its end without a pause."
-    return Verdict(state, plan.reason.value, message, _same_run(snapshot, False))
+    run = snapshot.run
+    if run is not None and run.running and not run.suspend:
+        return Verdict(State.RUNNING, plan.reason.value, message, _same_run(snapshot, False))
+    # Resume only when nothing is active or terminating: two pods would write to one claim.
+    wait = run is not None and run.suspend and run.active > 0
+    obstacle = run.obstacle if run is not None else None
+    if obstacle is not None:
+        return Verdict(
+            _waiting_state(snapshot), obstacle.reason, obstacle.message, _same_run(snapshot, wait)
+        )
+    return Verdict(_waiting_state(snapshot), STARTING, message, _same_run(snapshot, wait))
 
 
 def _waiting(snapshot: Snapshot) -> Verdict | None:
     plan = snapshot.plan
     if plan is None:
         return None
-    state = State.SUSPENDED if snapshot.started else State.PLANNED
-    return Verdict(state, "Plan", explain(plan, snapshot.now), _same_run(snapshot, True))
+    message = explain(plan, snapshot.now)
+    return Verdict(_waiting_state(snapshot), PLAN, message, _same_run(snapshot, True))
 
 
 def _not_planned(snapshot: Snapshot) -> Verdict | None:
@@ -106,8 +121,13 @@ def _not_planned(snapshot: Snapshot) -> Verdict | None:
     return Verdict(State.ACCEPTED, "NotPlanned", "it is not planned yet")
 
 
+def _waiting_state(snapshot: Snapshot) -> State:
+    return State.SUSPENDED if snapshot.started else State.PLANNED
+
+
 def _same_run(snapshot: Snapshot, suspend: bool) -> DesiredRun:
-    return DesiredRun(snapshot.run.number if snapshot.run else 1, suspend)
+    number = snapshot.run.number if snapshot.run else snapshot.next_run
+    return DesiredRun(number, suspend, snapshot.plan.zone if snapshot.plan else None)
 
 
 _CHECKS: Final[tuple[Callable[[Snapshot], Verdict | None], ...]] = (

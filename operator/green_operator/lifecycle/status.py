@@ -27,6 +27,12 @@ from green_operator.lifecycle.types import Snapshot
 from green_operator.plan.explain import explain
 from green_operator.plan.types import PlanReason
 
+PLAN: Final = "Plan"
+"""Reason of what the planner suspends."""
+PERSON: Final = "Person"
+"""Reason of what a person suspends."""
+STARTING: Final = "Starting"
+"""Reason of what is to run and does not yet."""
 _MAX_WINDOWS: Final = 48
 _MAX_MESSAGE: Final = 1024
 
@@ -49,6 +55,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         progress=_progress(snapshot, state),
         energy=_energy(snapshot.statement),
         emissions=_emissions(snapshot.statement),
+        account=snapshot.account,
         result=summary.result if summary else None,
         report_path=summary.report_path if summary else None,
         report_sha256=summary.report_sha256 if summary else None,
@@ -90,6 +97,7 @@ def _run(snapshot: Snapshot) -> RunStatus | None:
         return None
     return RunStatus(
         number=snapshot.run.number,
+        name=snapshot.run.name,
         attempts=snapshot.attempts,
         failed_attempts=snapshot.run.failed_attempts,
         active_seconds=round(snapshot.active_time.total_seconds()),
@@ -121,7 +129,7 @@ def _progress(snapshot: Snapshot, state: State) -> ProgressStatus | None:
 def _energy(statement: Statement | None) -> EnergyStatus | None:
     if statement is None:
         return None
-    part = {p: _joules(a.energy) for p, a in statement.by_provenance.items()}
+    part = {p: _joules(statement.of(p)) for p in Provenance}
     # The whole is the sum of the rounded parts, so that what is shown adds up.
     return EnergyStatus(
         joules=sum(part.values()),
@@ -165,6 +173,7 @@ def _saved(snapshot: Snapshot, state: State) -> str | None:
 
 def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> list[Condition]:
     plan = snapshot.plan
+    suspended = state is State.SUSPENDED and reason in {PLAN, PERSON}
     said: list[tuple[ConditionType, bool, str, str]] = [
         (ConditionType.ACCEPTED, True, "Valid", "the manifest can be worked with"),
         (
@@ -175,10 +184,11 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
         ),
         (
             ConditionType.SUSPENDED,
-            state is State.SUSPENDED,
-            reason if state is State.SUSPENDED else "NotSuspended",
-            message if state is State.SUSPENDED else "",
+            suspended,
+            reason if suspended else "NotSuspended",
+            message if suspended else "",
         ),
+        _running(state, reason, message),
     ]
     if plan is not None:
         at_risk = plan.reason is PlanReason.DEADLINE_AT_RISK
@@ -191,19 +201,48 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
                 explain(plan, snapshot.now) if at_risk else "",
             ),
         ]
-    if snapshot.run is not None and snapshot.run.active:
-        available = snapshot.progress_available
+    if snapshot.run is not None and snapshot.run.running:
+        problem = snapshot.progress_problem
         said.append(
             (
                 ConditionType.PROGRESS_AVAILABLE,
-                available,
-                "Answered" if available else "NoAnswer",
-                "" if available else "the attempt does not answer; its energy is estimated",
+                not problem,
+                "NoUsableAnswer" if problem else "Answered",
+                f"{problem}; its energy is estimated" if problem else "",
             )
+        )
+    said += _places(snapshot)
+    if snapshot.claim is not None:
+        said.append(
+            (ConditionType.CLAIM_BOUND, False, snapshot.claim.reason, snapshot.claim.message)
         )
     if state.is_final:
         said.append((ConditionType(state.value), True, reason, message))
     return _with_transitions(said, snapshot, state)
+
+
+def _running(state: State, reason: str, message: str) -> tuple[ConditionType, bool, str, str]:
+    if state is State.RUNNING:
+        return (ConditionType.RUNNING, True, "PodRunning", "")
+    return (ConditionType.RUNNING, False, reason, message)
+
+
+def _places(snapshot: Snapshot) -> list[tuple[ConditionType, bool, str, str]]:
+    """Where the attempts ran against where they were planned, and whether that can be compared."""
+    statement, plan = snapshot.statement, snapshot.plan
+    said: list[tuple[ConditionType, bool, str, str]] = []
+    if statement is None:
+        return said
+    if plan is not None and plan.zone is not None and statement.zone is not None:
+        same = plan.zone == statement.zone
+        text = f"planned in zone {plan.zone}, its pod ran in zone {statement.zone}"
+        reason = "SameZone" if same else "OtherZone"
+        said.append((ConditionType.ZONE_AS_PLANNED, same, reason, "" if same else text))
+    if len(statement.signals) > 1:
+        kinds = ", ".join(signal.value for signal in statement.signals)
+        text = f"the emissions add up intensities of several kinds: {kinds}"
+        said.append((ConditionType.SIGNAL_CONSISTENT, False, "SignalsMixed", text))
+    return said
 
 
 def _with_transitions(
@@ -230,6 +269,8 @@ def _with_transitions(
     if state.is_final:
         # Nobody runs who could answer.
         before.pop(ConditionType.PROGRESS_AVAILABLE, None)
+    if snapshot.claim is None:
+        before.pop(ConditionType.CLAIM_BOUND, None)
     return list((before | now).values())
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from green_api.contract import Progress, Summary
 from green_api.job import GreenTrainingJob
-from green_api.status import JobStatus
+from green_api.status import AccountStatus, JobStatus
 
 from green_operator.account.statement import Statement
 from green_operator.plan.types import Plan
@@ -24,13 +24,25 @@ class RunEnd(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps a run's pod from working, or from going."""
+
+    reason: str
+    """CamelCase, for programs."""
+    message: str
+    """For people; it names the pod and, where there is one, the node."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """A run as it was seen."""
 
     number: int
     suspend: bool
     active: int
-    """Attempts that run or terminate."""
+    """Attempts that wait, run or terminate."""
+    running: int
+    """Attempts that work."""
     failed_attempts: int
     end: RunEnd | None
     reason: str
@@ -38,6 +50,10 @@ class RunView:
     message: str
     summary: Summary | None
     """The last termination message of the run."""
+    name: str | None = None
+    """Its Job; None on one machine."""
+    obstacle: Obstacle | None = None
+    """What keeps its pod from working."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +73,16 @@ class Snapshot:
     attempts: int
     active_time: timedelta
     progress: Progress | None
-    progress_available: bool
-    """The running attempt answers."""
+    progress_problem: str
+    """Why the running attempt's answer cannot be used; empty where it can."""
     statement: Statement | None
     previous: JobStatus | None
+    account: AccountStatus | None = None
+    """The books behind the statement, where the status has to carry them."""
+    next_run: int = 1
+    """The number of the next run, where there is none."""
+    claim: Obstacle | None = None
+    """What is wrong with the claim, if anything is known to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +91,8 @@ class DesiredRun:
 
     number: int
     suspend: bool
+    zone: str | None = None
+    """Where it is to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +102,5 @@ class Decision:
     status: JobStatus
     run: DesiredRun | None
     """None leaves everything as it is."""
+    expires: datetime | None = None
+    """When the job is to be deleted, as its author asked."""

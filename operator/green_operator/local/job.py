@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from green_api.contract import TaskDocument
 from green_api.job import GreenTrainingJob, Policy
 from green_api.units import ZERO_ENERGY, Power
 
 from green_operator.account.power import PowerTable
-from green_operator.account.readings import readings_of
 from green_operator.account.statement import Statement, state_account
 from green_operator.lifecycle.decide import decide
 from green_operator.lifecycle.types import DesiredRun, Snapshot
@@ -24,25 +22,6 @@ from green_operator.sources.zones import Resolution
 
 # For a job that starts at once and does not say how long it takes; nothing is shown of it.
 _UNKNOWN_DURATION: Final = timedelta(hours=1)
-
-
-def task_document(
-    job: GreenTrainingJob, table: PowerTable, journal_interval: timedelta
-) -> TaskDocument:
-    """What the job's attempts are told; locally the job's folder on the claim has its name."""
-    resources = job.spec.resources
-    return TaskDocument(
-        namespace=job.metadata.namespace,
-        name=job.metadata.name,
-        folder=job.metadata.name,
-        task=job.spec.task,
-        gpus=resources.gpus,
-        cores=resources.cores,
-        gpu_watts=table.gpu.watts,
-        core_watts=table.core.watts,
-        journal_interval_seconds=journal_interval.total_seconds(),
-        grace_period_seconds=job.spec.pod.termination_grace_period_seconds,
-    )
 
 
 class LocalJob:
@@ -102,8 +81,9 @@ class LocalJob:
     def account(self, clock: PlanClock, outlook: Outlook | None) -> None:
         """Bring the statement up to what was seen."""
         records = attempt_records(self.state, clock)
-        readings = readings_of(records, self._reserved(clock))
-        self.statement = state_account(readings, self._zone, outlook, self.state.created)
+        self.statement = state_account(
+            records, self._reserved(clock), self._zone, outlook, self.state.created
+        )
 
     def step(self, clock: PlanClock, wall: datetime, resolution: Resolution) -> bool:
         """Decide and carry it out; whether the status changed."""
@@ -134,7 +114,7 @@ class LocalJob:
             attempts=len(state.attempts),
             active_time=clock.real(active_time(state, clock, wall)),
             progress=state.progress,
-            progress_available=self.attempts.answers,
+            progress_problem="" if self.attempts.answers else "the attempt does not answer",
             statement=self.statement,
             previous=state.status,
         )

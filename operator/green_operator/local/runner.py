@@ -20,7 +20,7 @@ from green_operator.local.state import JobState, RunnerState, StateFile
 from green_operator.plan.planner import plan_fleet
 from green_operator.plan.types import Fleet, Outlook, Plan
 from green_operator.sources.trace import Trace
-from green_operator.sources.zones import Resolution, resolve
+from green_operator.sources.zones import Resolution, Unavailable, resolve
 
 OUTAGE_MARGIN: Final = timedelta(minutes=15)
 _TICK_SECONDS: Final = 0.2
@@ -28,6 +28,7 @@ _TICK_SECONDS: Final = 0.2
 _SAVE_EVERY: Final = timedelta(seconds=1)
 # A source is asked for so much beyond the last deadline, for jobs that will miss it.
 _AHEAD: Final = timedelta(days=1)
+_NOT_GIVEN: Final = Unavailable("it was not given")
 _NO_ZONE: Final = Resolution(None, None, "no GridZone was given")
 
 
@@ -46,18 +47,40 @@ class Watcher(Protocol):
         """Time has passed; now on the planner's clock."""
 
 
+class LiveData(Protocol):
+    """What is known of a zone while its live sources are asked in the background."""
+
+    @property
+    def generation(self) -> int:
+        """Another one each time that sources were asked."""
+
+    def resolve(self, start: datetime, now: datetime, end: datetime) -> Resolution:
+        """What is known of the zone in [start, end)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Zones:
     """The machine's zone and what its sources can give."""
 
     machine: GridZone | None
     traces: Mapping[str, Trace]
+    live: LiveData | None = None
+    """Set while a zone with live sources is watched."""
+
+    @property
+    def generation(self) -> int:
+        """Another one each time that live sources were asked."""
+        return self.live.generation if self.live is not None else 0
 
     def resolve(self, start: datetime, now: datetime, end: datetime) -> Resolution:
         """What is known of the machine's zone."""
+        if self.live is not None:
+            return self.live.resolve(start, now, end)
         if self.machine is None:
             return _NO_ZONE
-        return resolve(self.machine, self.traces, start, now, end)
+        trace = self.traces.get(self.machine.metadata.name, _NOT_GIVEN)
+        data = [None if s.trace is None else trace for s in self.machine.spec.sources]
+        return resolve(self.machine, data, start, now, end)
 
 
 def plan_jobs(
@@ -94,6 +117,7 @@ class Runner:
         self._watchers = watchers
         self._wall = wall
         self._resolution = _NO_ZONE
+        self._generation = zones.generation
         self._plan_until: datetime | None = None
         self._stopping = False
         self._saved: dict[str, JobState] = {}
@@ -131,7 +155,7 @@ class Runner:
         now = self.clock.at(wall)
         is_first = self._plan_until is None
         seen = [job for job in self.jobs if job.attempts.observe(wall) or is_first]
-        is_due = self._plan_until is None or now >= self._plan_until
+        is_due = self._plan_until is None or now >= self._plan_until or self._has_news()
         if is_due or seen:
             self._resolve(now)
         for job in seen:
@@ -152,6 +176,11 @@ class Runner:
             job.attempts.stop(wall)
             return False
         return job.step(self.clock, wall, self._resolution)
+
+    def _has_news(self) -> bool:
+        """Whether live sources were asked since the last look."""
+        before, self._generation = self._generation, self._zones.generation
+        return self._generation != before
 
     def _resolve(self, now: datetime) -> None:
         created = min(job.state.created for job in self.jobs)

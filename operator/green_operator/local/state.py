@@ -5,7 +5,6 @@ It stands for the API server: objects and their statuses, and of each attempt wh
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from green_api.status import JobStatus, PlanStatus
 from pydantic import AwareDatetime, JsonValue
 
 from green_operator.local.clock import PlanClock
+from green_operator.local.files import replace_file
 
 
 class AttemptState(Model):
@@ -119,10 +119,4 @@ class StateFile:
 
     def save(self, state: RunnerState) -> None:
         """Replace the file's content; durable when this returns."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(state.model_dump_json(by_alias=True, exclude_none=True).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        replace_file(self._path, state.model_dump_json(by_alias=True, exclude_none=True).encode())

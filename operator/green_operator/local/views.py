@@ -33,6 +33,7 @@ def run_view(state: JobState, retries: int) -> RunView | None:
         number=state.run,
         suspend=state.suspend,
         active=sum(a.ended is None for a in attempts),
+        running=sum(a.ended is None for a in attempts),
         failed_attempts=sum(a.counts_as_failure for a in attempts),
         end=end,
         reason=reason,

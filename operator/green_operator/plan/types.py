@@ -29,7 +29,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is known of a zone's intensity: slots in order, without gaps or overlaps."""
+    """What is known of a zone's intensity: slots in order, apart from each other.
+
+    Of the time between them nothing is known. The planner takes it at the mean of what is known
+    ahead; the accounting sets its energy apart.
+    """
 
     zone: str
     signal: Signal

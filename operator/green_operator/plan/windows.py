@@ -15,13 +15,13 @@ from green_operator.plan.types import Slot, Window
 def cover(slots: Sequence[Slot], start: datetime, end: datetime) -> tuple[list[Slot], timedelta]:
     """Slots that cover [start, end) exactly.
 
-    Time of which nothing is known is filled in steps of the first slot's length with the mean of
+    Time of which nothing is known is filled in steps of the longest slot's length with the mean of
     the slots within; the second value says how long that is in all.
     """
     known = overlap(slots, Window(start, end))
     if not known:
         return [], timedelta(0)
-    mean, step = mean_intensity(known), slots[0].duration
+    mean, step = mean_intensity(known), max(slot.duration for slot in slots)
     covered: list[Slot] = []
     assumed = timedelta(0)
     position = start

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,15 +21,20 @@ from green_api.units import Intensity
 from green_api.zone import Repeat
 
 from green_operator.plan.types import Slot
+from green_operator.sources.limits import (
+    HIGHEST_GRAMS,
+    LONGEST_STEP,
+    LOWEST_PEAK_GRAMS,
+    PLAUSIBLE_YEARS,
+    SHORTEST_STEP,
+)
+from green_operator.sources.packed import is_gzip, unpack
 
 _DAY: Final = timedelta(days=1)
-_SHORTEST, _LONGEST = timedelta(minutes=5), timedelta(minutes=60)
 _COLUMNS: Final = ("time", "gramsPerKilowattHour")
 _OPTIONAL: Final = "renewableShare"
-# The dirtiest grids lie near 1,000 g/kWh; far above is another unit (lb/MWh reaches 2,000).
-_HIGHEST_GRAMS: Final = 1_800.0
-# Below 2 g/kWh throughout no grid is; in kg/kWh or t/MWh every grid is.
-_LOWEST_PEAK_GRAMS: Final = 2.0
+# A year at 5 minutes has 4 MB.
+_MAX_BYTES: Final = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,13 @@ class Trace:
 
     def between(self, start: datetime, end: datetime, repeat: Repeat) -> tuple[Slot, ...]:
         """The slots that touch [start, end); beyond the trace's end its last day, if it repeats."""
-        slots = [s for s in self.slots if s.start < end and s.end > start]
-        if repeat is Repeat.DAILY:
-            slots += self._repeated(start, end)
-        return tuple(slots)
+        first = bisect_right(self.slots, start, key=lambda s: s.end)
+        behind = bisect_left(self.slots, end, key=lambda s: s.start)
+        slots = self.slots[first:behind]
+        return (*slots, *self._repeated(start, end)) if repeat is Repeat.DAILY else slots
 
     def _repeated(self, start: datetime, end: datetime) -> Iterator[Slot]:
-        last_day = [s for s in self.slots if s.start >= self.end - _DAY]
+        last_day = self.slots[-(_DAY // self.slots[0].duration) :]
         shift = max((start - self.end) // _DAY, 0) * _DAY + _DAY
         while last_day[0].start + shift < end:
             for slot in last_day:
@@ -70,6 +76,28 @@ class Trace:
                 if moved.start < end and moved.end > start:
                     yield moved
             shift += _DAY
+
+
+def read_trace(data: bytes, name: str) -> Trace:
+    """Read a trace as a ConfigMap holds it: UTF-8 text, or gzip of it.
+
+    Args:
+        data: the value of the key; at most 16 MiB once it is unpacked.
+        name: what to call it in messages.
+
+    Raises:
+        InvalidTraceError: with the line, the value and the fix.
+
+    """
+    try:
+        text = (unpack(data, _MAX_BYTES) if is_gzip(data) else data).decode()
+    except UnicodeDecodeError:
+        msg = f"{name}: is neither UTF-8 text nor gzip of it"
+        raise InvalidTraceError(msg) from None
+    except ValueError as error:
+        msg = f"{name}: {error}; give CSV, or gzip of it"
+        raise InvalidTraceError(msg) from None
+    return parse_trace(text, name)
 
 
 def parse_trace(text: str, name: str) -> Trace:
@@ -83,15 +111,11 @@ def parse_trace(text: str, name: str) -> Trace:
         InvalidTraceError: with the line, the value and the fix.
 
     """
-    reader = csv.DictReader(text.splitlines())
-    found = tuple(reader.fieldnames or ())
-    if not set(_COLUMNS) <= set(found) or not set(found) <= {*_COLUMNS, _OPTIONAL}:
-        msg = (
-            f"{name}: line 1: the columns are {', '.join(found) or 'missing'}; they must be "
-            f"time, gramsPerKilowattHour and optionally renewableShare"
-        )
-        raise InvalidTraceError(msg)
-    rows = [_row(row, f"{name}: line {line}") for line, row in enumerate(reader, start=2)]
+    try:
+        rows = _rows(text, name)
+    except csv.Error as error:
+        msg = f"{name}: is not CSV: {error}"
+        raise InvalidTraceError(msg) from None
     step = _step([time for time, _, _ in rows], name)
     _check_unit([grams for _, grams, _ in rows], name)
     return Trace(
@@ -99,12 +123,24 @@ def parse_trace(text: str, name: str) -> Trace:
     )
 
 
+def _rows(text: str, name: str) -> list[tuple[datetime, float, float | None]]:
+    reader = csv.DictReader(text.splitlines())
+    found = tuple(reader.fieldnames or ())
+    if not set(_COLUMNS) <= set(found) or not set(found) <= {*_COLUMNS, _OPTIONAL}:
+        msg = (
+            f"{name}: line 1: the columns are {', '.join(found)[:80] or 'missing'}; they must be "
+            f"time, gramsPerKilowattHour and optionally renewableShare"
+        )
+        raise InvalidTraceError(msg)
+    return [_row(row, f"{name}: line {line}") for line, row in enumerate(reader, start=2)]
+
+
 def _row(row: dict[str, str], where: str) -> tuple[datetime, float, float | None]:
     time = _time(row["time"] or "", where)
     grams = _number(row["gramsPerKilowattHour"], "gramsPerKilowattHour", where)
-    if not 0 <= grams <= _HIGHEST_GRAMS:
+    if not 0 <= grams <= HIGHEST_GRAMS:
         msg = (
-            f"{where}: gramsPerKilowattHour: {grams:g} lies outside 0 to {_HIGHEST_GRAMS:g}; "
+            f"{where}: gramsPerKilowattHour: {grams:g} lies outside 0 to {HIGHEST_GRAMS:g}; "
             "is it in another unit? give gCO2e per kWh (1 lb/MWh is 0.4536 g/kWh)"
         )
         raise InvalidTraceError(msg)
@@ -120,10 +156,13 @@ def _time(text: str, where: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        msg = f"{where}: time: {text!r} is no ISO 8601 time; write 2026-06-01T00:00Z"
+        msg = f"{where}: time: {text[:40]!r} is no ISO 8601 time; write 2026-06-01T00:00Z"
         raise InvalidTraceError(msg) from None
     if time.tzinfo is None:
         msg = f"{where}: time: {text!r} has no zone; write 2026-06-01T00:00Z or +01:00"
+        raise InvalidTraceError(msg)
+    if time.year not in PLAUSIBLE_YEARS:
+        msg = f"{where}: time: {text!r}: the year lies outside 1990 to 2199"
         raise InvalidTraceError(msg)
     return time.astimezone(UTC)
 
@@ -134,7 +173,8 @@ def _number(text: str | None, column: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        msg = f"{where}: {column}: {text!r} is no number; leave no gaps, fill or cut the trace"
+        shown = (text or "")[:40]
+        msg = f"{where}: {column}: {shown!r} is no number; leave no gaps, fill or cut the trace"
         raise InvalidTraceError(msg)
     return value
 
@@ -157,14 +197,14 @@ def _step(times: list[datetime], name: str) -> timedelta:
                 f"before, but the step is {step}; fill the gap or cut the trace there"
             )
             raise InvalidTraceError(msg)
-    if not _SHORTEST <= step <= _LONGEST:
+    if not SHORTEST_STEP <= step <= LONGEST_STEP:
         msg = f"{name}: the step is {step}; it must be 5 to 60 minutes"
         raise InvalidTraceError(msg)
     return step
 
 
 def _check_unit(grams: list[float], name: str) -> None:
-    if 0 < max(grams) < _LOWEST_PEAK_GRAMS:
+    if 0 < max(grams) < LOWEST_PEAK_GRAMS:
         msg = (
             f"{name}: gramsPerKilowattHour: no value is above {max(grams):g}; is it in kg/kWh? "
             "multiply by 1000"

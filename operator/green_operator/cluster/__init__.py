@@ -1,0 +1,1 @@
+"""A Kubernetes cluster: what is seen there, what is done there, and who may do it."""

@@ -1,0 +1,52 @@
+"""Whether the claims that jobs name are there; listed per namespace, not asked per job."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from green_api.job import GreenTrainingJob
+
+from green_operator.cluster.api import CLAIMS, Api
+from green_operator.lifecycle.types import Obstacle
+
+_FRESH_SECONDS: Final = 30.0
+
+
+class Claims:
+    """The phases of claims by namespace, as fresh as half a minute."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._phases: dict[str, tuple[float, dict[str, str]]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def problem(self, job: GreenTrainingJob) -> Obstacle | None:
+        """What is wrong with the job's claim; a claim that binds with its first pod is fine."""
+        if job.spec.storage is None:
+            return None
+        name, namespace = job.spec.storage.claim_name, job.metadata.namespace
+        phase = (await self._in(namespace)).get(name)
+        if phase is None:
+            message = (
+                f"spec.storage.claimName: {name}: there is no such PersistentVolumeClaim in "
+                f"{namespace}; create it"
+            )
+            return Obstacle("ClaimNotFound", message)
+        if phase == "Lost":
+            message = f"spec.storage.claimName: {name}: the claim has lost its volume"
+            return Obstacle("ClaimLost", message)
+        return None
+
+    async def _in(self, namespace: str) -> dict[str, str]:
+        now = asyncio.get_running_loop().time()
+        async with self._locks.setdefault(namespace, asyncio.Lock()):
+            listed = self._phases.get(namespace)
+            if listed is not None and now < listed[0] + _FRESH_SECONDS:
+                return listed[1]
+            phases = {
+                claim["metadata"]["name"]: claim.get("status", {}).get("phase", "")
+                async for claim in self._api.list(CLAIMS, namespace)
+            }
+            self._phases[namespace] = (now, phases)
+            return phases

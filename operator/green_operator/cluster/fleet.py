@@ -1,0 +1,128 @@
+"""One planner for the whole fleet, run when something changed and for what changed.
+
+Requests that arrive together are planned together. A plan stays until its inputs change or one of
+its edges is reached: as long as jobs do not share capacity, planning the changed ones alone is
+planning the fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from green_operator.cluster.index import Key
+from green_operator.metrics import OperatorMetrics
+from green_operator.plan.planner import plan_fleet
+from green_operator.plan.types import Fleet, JobRequest, Outlook, Plan
+
+# The event loop is given back so often: the lease has to be renewed while ten thousand are planned.
+_BATCH: Final = 25
+_REPLAN_AFTER: Final = timedelta(minutes=5)
+"""A job that runs is planned anew so often, for what is left of it is only estimated."""
+
+
+@dataclass(slots=True)
+class _Planned:
+    request: JobRequest
+    outlooks: tuple[Outlook | None, ...]
+    plan: Plan
+    until: datetime
+
+
+class FleetPlanner:
+    """Plans for all jobs, each as fresh as its inputs."""
+
+    def __init__(
+        self,
+        outage_margin: timedelta,
+        outlooks: Callable[[], Mapping[str, Outlook]],
+        clock: Callable[[], datetime],
+        metrics: OperatorMetrics,
+    ) -> None:
+        self._margin = outage_margin
+        self._outlooks = outlooks
+        self._clock = clock
+        self._metrics = metrics
+        self._planned: dict[Key, _Planned] = {}
+        self._asked: dict[Key, tuple[JobRequest, asyncio.Future[Plan]]] = {}
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Plan what is asked for, together."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._plan_asked()
+
+    async def plan(self, key: Key, request: JobRequest, *, running: bool) -> Plan:
+        """The job's plan; a new one only where its inputs changed or an edge was passed."""
+        known = self._planned.get(key)
+        if known is not None and self._holds(known, request, running=running):
+            return known.plan
+        if key in self._asked:
+            return await asyncio.shield(self._asked[key][1])
+        future: asyncio.Future[Plan] = asyncio.get_running_loop().create_future()
+        self._asked[key] = (request, future)
+        self._wake.set()
+        return await future
+
+    def forget(self, key: Key) -> None:
+        """The job is gone or has ended."""
+        self._planned.pop(key, None)
+
+    def next_edge(self, key: Key) -> datetime | None:
+        """When the job's plan has to be looked at again."""
+        known = self._planned.get(key)
+        return known.until if known is not None else None
+
+    def _holds(self, known: _Planned, request: JobRequest, *, running: bool) -> bool:
+        if self._clock() >= known.until or self._known(request) != known.outlooks:
+            return False
+        if running:
+            # What is left shrinks by the second; the edges bring a new plan soon enough.
+            return _steady(known.request) == _steady(request)
+        return known.request == request
+
+    def _known(self, request: JobRequest) -> tuple[Outlook | None, ...]:
+        outlooks = self._outlooks()
+        return tuple(outlooks.get(zone) for zone in request.zones)
+
+    async def _plan_asked(self) -> None:
+        asked, self._asked = self._asked, {}
+        items = list(asked.items())
+        for begin in range(0, len(items), _BATCH):
+            batch = items[begin : begin + _BATCH]
+            started = time.perf_counter()
+            fleet = Fleet(
+                requests=tuple(request for _, (request, _) in batch),
+                outlooks=self._outlooks(),
+                outage_margin=self._margin,
+            )
+            now = self._clock()
+            plans = plan_fleet(fleet, now)
+            for key, (request, future) in batch:
+                plan = plans[request.key]
+                self._planned[key] = _Planned(
+                    request, self._known(request), plan, _next_edge(plan, now)
+                )
+                if not future.done():
+                    future.set_result(plan)
+            self._metrics.plan_seconds.observe(time.perf_counter() - started)
+            await asyncio.sleep(0)
+
+
+def _steady(request: JobRequest) -> object:
+    """What of a running job's request does not change by running."""
+    return (request.zones, request.deadline, request.interruptible, request.immediately)
+
+
+def _next_edge(plan: Plan, now: datetime) -> datetime:
+    edges = [edge for w in plan.windows for edge in (w.start, w.end) if edge > now]
+    if plan.latest_start is not None and plan.latest_start > now:
+        edges.append(plan.latest_start)
+    soon = now + _REPLAN_AFTER
+    return min([*edges, soon]) if plan.runs_at(now) else min(edges, default=soon)

@@ -1,0 +1,43 @@
+"""Probes and scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from green_operator.cluster.operator import Operator
+
+
+async def serve(operator: Operator, port: int) -> None:
+    """Answer ``/metrics``, ``/livez`` and ``/readyz`` until cancelled."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        operator.collect()
+        return web.Response(
+            body=generate_latest(operator.metrics.registry),
+            headers={"Content-Type": CONTENT_TYPE_LATEST},
+        )
+
+    async def livez(_: web.Request) -> web.Response:
+        return _verdict(operator.is_alive(), "no job was finished for too long")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _verdict(operator.is_ready(), "the cluster has not been listed yet")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, None, port).start()
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def _verdict(holds: bool, otherwise: str) -> web.Response:
+    return web.Response(text="ok" if holds else otherwise, status=200 if holds else 503)

@@ -1,0 +1,151 @@
+"""What is known of the cluster's objects: slim records, and the jobs as compressed text.
+
+A job's object is kept as compressed JSON (a kilobyte instead of thirty in memory) and read again
+when it is worked on; what the planner and the metrics need of all jobs at once stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from green_operator.metrics import Standing
+from green_operator.objects.observed import PodRecord, RunRecord, pod_record, run_record
+
+Key = tuple[str, str]
+"""A job's namespace and name."""
+
+
+@dataclass(slots=True)
+class JobRecord:
+    """A GreenTrainingJob as it was last seen."""
+
+    uid: str
+    resource_version: str
+    packed: bytes
+    standing: Standing | None = None
+    """How the metrics count it; None until it was reconciled."""
+
+    def unpack(self) -> dict[str, Any]:
+        """The whole object, without its managed fields."""
+        unpacked: dict[str, Any] = json.loads(zlib.decompress(self.packed))
+        return unpacked
+
+
+class Index:
+    """Jobs with their runs and pods, as the watches and the sweeps bring them."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[Key, JobRecord] = {}
+        self._runs: dict[Key, dict[str, RunRecord]] = {}
+        self._pods: dict[Key, dict[str, PodRecord]] = {}
+
+    def put_job(self, body: Mapping[str, Any]) -> Key:
+        """A job as a watch, a list or an answer shows it; an older one changes nothing."""
+        meta = body["metadata"]
+        key = (meta["namespace"], meta["name"])
+        known = self.jobs.get(key)
+        is_same = known is not None and known.uid == meta["uid"]
+        if known is not None and is_same:
+            is_newer = _is_newer(meta["resourceVersion"], known.resource_version)
+            if not is_newer:
+                return key
+        slim = {**body, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
+        packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
+        standing = known.standing if known is not None and is_same else None
+        self.jobs[key] = JobRecord(meta["uid"], meta["resourceVersion"], packed, standing)
+        return key
+
+    def put_run(self, body: Mapping[str, Any]) -> Key:
+        """A run's Job."""
+        record = run_record(body)
+        key = (record.namespace, record.job)
+        runs = self._runs.setdefault(key, {})
+        known = runs.get(record.name)
+        if known is None or _is_newer(record.resource_version, known.resource_version):
+            runs[record.name] = record
+        return key
+
+    def put_pod(self, body: Mapping[str, Any]) -> Key:
+        """A pod of a run."""
+        record = pod_record(body)
+        key = (record.namespace, record.job)
+        pods = self._pods.setdefault(key, {})
+        known = pods.get(record.uid)
+        if known is None:
+            pods[record.uid] = record
+        elif _is_newer(record.resource_version, known.resource_version):
+            pods[record.uid] = replace(record, gone=known.gone)
+        return key
+
+    def drop_job(self, key: Key, uid: str) -> bool:
+        """The job is gone; whether it was known."""
+        known = self.jobs.get(key)
+        if known is None or known.uid != uid:
+            return False
+        del self.jobs[key]
+        return True
+
+    def drop_run(self, key: Key, uid: str) -> None:
+        """A run's Job is gone."""
+        self._drop(self._runs, key, uid)
+
+    def pod_gone(self, key: Key, uid: str) -> None:
+        """A pod is deleted; its record stays until it is accounted for (``drop_pod``)."""
+        pod = self._pods.get(key, {}).get(uid)
+        if pod is not None:
+            self._pods[key][uid] = replace(pod, gone=True)
+
+    def drop_pod(self, key: Key, uid: str) -> None:
+        """A pod that is gone is accounted for."""
+        self._drop(self._pods, key, uid)
+
+    def drop_children(self, key: Key) -> None:
+        """The job is gone, and what it owned goes."""
+        self._runs.pop(key, None)
+        self._pods.pop(key, None)
+
+    @staticmethod
+    def _drop(store: dict[Key, dict[str, Any]], key: Key, uid: str) -> None:
+        kept = {name: r for name, r in store.get(key, {}).items() if r.uid != uid}
+        if kept:
+            store[key] = kept
+        else:
+            store.pop(key, None)
+
+    def runs(self, key: Key, owner_uid: str) -> list[RunRecord]:
+        """The runs that the job with this UID controls, oldest first."""
+        found = [r for r in self._runs.get(key, {}).values() if r.owner_uid == owner_uid]
+        return sorted(found, key=lambda run: run.number)
+
+    def pods(self, key: Key, owner_uids: Iterable[str]) -> list[PodRecord]:
+        """The pods that these Jobs control, oldest first; a label alone makes no pod ours."""
+        owners = set(owner_uids)
+        found = [p for p in self._pods.get(key, {}).values() if p.owner_uid in owners]
+        return sorted(found, key=lambda pod: (pod.created, pod.uid))
+
+    def all_runs(self) -> Iterator[tuple[Key, RunRecord]]:
+        """Every run's Job that is known."""
+        return ((key, run) for key, runs in self._runs.items() for run in list(runs.values()))
+
+    def all_pods(self) -> Iterator[tuple[Key, PodRecord]]:
+        """Every pod that is known."""
+        return ((key, pod) for key, pods in self._pods.items() for pod in list(pods.values()))
+
+    def standings(self) -> Iterator[Standing]:
+        """How the metrics count the jobs."""
+        return (r.standing for r in self.jobs.values() if r.standing is not None)
+
+
+def _is_newer(version: str, known: str) -> bool:
+    """Whether an object is not older than the one that is known.
+
+    Resource versions are opaque by contract but compare as numbers in every etcd-backed server
+    (declared so since Kubernetes 1.35); anything else is taken as newer.
+    """
+    if version.isdigit() and known.isdigit():
+        return int(version) >= int(known)
+    return True

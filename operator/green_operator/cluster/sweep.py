@@ -1,0 +1,76 @@
+"""The slow resync: everything is listed, what is gone is swept, every job is looked at again.
+
+Watches are the fast way to learn of changes, not the only one: after a re-list kopf reports no
+deletions, and a watch may die in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from green_operator.cluster.api import JOBS, PODS, RUNS, ZONES, Api
+from green_operator.cluster.index import Index, Key
+from green_operator.cluster.zones import Zones
+from green_operator.objects.names import JOB_LABEL
+
+
+class Sweeper:
+    """Lists what the watches should have shown."""
+
+    def __init__(self, api: Api, index: Index, zones: Zones, namespaces: Sequence[str]) -> None:
+        self._api = api
+        self._index = index
+        self._zones = zones
+        self._namespaces = namespaces or [""]
+
+    async def sweep(self, touch: Callable[[Key], None]) -> None:
+        """Bring the index in line with the server and touch every job.
+
+        Raises:
+            ApiError: a list could not be had; what was swept so far is right.
+
+        """
+        await self._sweep_zones()
+        await self._sweep_runs(touch)
+        await self._sweep_pods(touch)
+        await self._sweep_jobs(touch)
+
+    async def _sweep_zones(self) -> None:
+        before, found = self._zones.names, set()
+        async for body in self._api.list(ZONES):
+            found.add(body["metadata"]["name"])
+            self._zones.put(body)
+        for name in before - found:
+            self._zones.drop(name)
+
+    async def _sweep_jobs(self, touch: Callable[[Key], None]) -> None:
+        before, found = {key: r.uid for key, r in self._index.jobs.items()}, set()
+        for namespace in self._namespaces:
+            async for body in self._api.list(JOBS, namespace):
+                found.add(body["metadata"]["uid"])
+                touch(self._index.put_job(body))
+        for key, uid in before.items():
+            if uid not in found and self._index.drop_job(key, uid):
+                touch(key)
+
+    async def _sweep_runs(self, touch: Callable[[Key], None]) -> None:
+        before, found = list(self._index.all_runs()), set()
+        for namespace in self._namespaces:
+            async for body in self._api.list(RUNS, namespace, JOB_LABEL):
+                found.add(body["metadata"]["uid"])
+                self._index.put_run(body)
+        for key, run in before:
+            if run.uid not in found:
+                self._index.drop_run(key, run.uid)
+                touch(key)
+
+    async def _sweep_pods(self, touch: Callable[[Key], None]) -> None:
+        before, found = list(self._index.all_pods()), set()
+        for namespace in self._namespaces:
+            async for body in self._api.list(PODS, namespace, JOB_LABEL):
+                found.add(body["metadata"]["uid"])
+                self._index.put_pod(body)
+        for key, pod in before:
+            if pod.uid not in found and not pod.gone:
+                self._index.pod_gone(key, pod.uid)
+                touch(key)

@@ -1,0 +1,296 @@
+"""The grid zones of the cluster: their sources polled once for all jobs, their history kept."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from green_api.base import describe_problems
+from green_api.job import GreenTrainingJob
+from green_api.zone import GridZone
+from pydantic import ValidationError
+
+from green_operator.cluster.api import CONFIG_MAPS, NODES, SECRETS, Api, ApiError
+from green_operator.feeds.client import Client
+from green_operator.feeds.providers import Endpoints
+from green_operator.feeds.zone_feeds import ZoneFeeds
+from green_operator.metrics import Metrics, OperatorMetrics
+from green_operator.objects.names import MANAGED_BY
+from green_operator.plan.types import Outlook
+from green_operator.sources.history import EMPTY, History, pack, read_history
+from green_operator.sources.zones import Resolution
+
+_logger = logging.getLogger(__name__)
+
+_PAST: Final = timedelta(days=28)
+_AHEAD: Final = timedelta(days=9)
+_SHORTEST_SLEEP: Final = timedelta(seconds=1)
+_LONGEST_SLEEP: Final = timedelta(seconds=60)
+_HISTORY_EVERY: Final = timedelta(hours=1)
+_NODE_FRESH: Final = timedelta(minutes=10)
+_HISTORY_KEY: Final = "history"
+_NOTHING: Final = Resolution(None, None, "there is no GridZone of that name")
+_NO_ZONE: Final = Resolution(None, None, "no GridZone is the default one, and the job names none")
+
+
+def history_name(zone: str) -> str:
+    """The ConfigMap that keeps what was observed of a zone."""
+    return f"green-training-history-{zone}"
+
+
+class OperatorReferences:
+    """ConfigMaps and Secrets that zones refer to: in the operator's namespace, nowhere else."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+
+    async def read_config_map(self, name: str, key: str) -> bytes | None:
+        """One key's text or bytes."""
+        body = await self._get(CONFIG_MAPS, name)
+        if key in (body.get("data") or {}):
+            return str(body["data"][key]).encode()
+        packed = (body.get("binaryData") or {}).get(key)
+        return None if packed is None else base64.b64decode(packed)
+
+    async def read_secret(self, name: str, key: str) -> str | None:
+        """One key's text."""
+        packed = ((await self._get(SECRETS, name)).get("data") or {}).get(key)
+        return None if packed is None else base64.b64decode(packed).decode().strip()
+
+    async def _get(self, resource: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
+        try:
+            return await self._api.get(resource, self._namespace, name) or {}
+        except ApiError as error:
+            raise OSError(f"the API server does not give it: {error.status}") from None
+
+
+class Zones:
+    """What is known of the zones, for planning and accounting."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        client: Client,
+        endpoints: Endpoints,
+        metrics: tuple[Metrics, OperatorMetrics],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._feeds = ZoneFeeds(client, OperatorReferences(api, namespace), endpoints)
+        self._metrics, self._operator_metrics = metrics
+        self._clock = clock
+        self._zones: dict[str, GridZone] = {}
+        self._resolutions: dict[str, Resolution] = {}
+        self._outlooks: dict[str, Outlook] = {}
+        self._failures: dict[str, int] = {}
+        self._stored: dict[str, tuple[datetime, bytes]] = {}
+        self._nodes: dict[str, tuple[datetime, Mapping[str, str]]] = {}
+        self._changed = asyncio.Event()
+
+    def put(self, body: Mapping[str, Any]) -> None:
+        """A zone as a watch or a list shows it."""
+        name = body["metadata"]["name"]
+        slim = {k: v for k, v in body.items() if k != "status"}
+        try:
+            zone = GridZone.model_validate(slim)
+        except ValidationError as error:
+            _logger.error("GridZone %s: %s", name, "; ".join(describe_problems(error)))
+            return
+        known = self._zones.get(name)
+        if known is None or known.spec != zone.spec:
+            self._zones[name] = zone
+            self._changed.set()
+
+    def drop(self, name: str) -> None:
+        """A zone is gone."""
+        if self._zones.pop(name, None) is not None:
+            self._changed.set()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All zones that are known."""
+        return frozenset(self._zones)
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Poll the sources when they are due; tell when what is planned by has changed."""
+        while True:
+            if await self.refresh():
+                on_change()
+            await self._keep_history()
+            due = self._feeds.next_poll()
+            now = self._clock()
+            sleep = min(max((due or now + _LONGEST_SLEEP) - now, _SHORTEST_SLEEP), _LONGEST_SLEEP)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), sleep.total_seconds())
+
+    async def refresh(self) -> bool:
+        """Bring everything up to now; whether what is planned by has changed."""
+        if self._changed.is_set():
+            self._changed.clear()
+            new = [name for name in self._zones if name not in self._stored]
+            histories = {name: await self._load_history(name) for name in new}
+            self._feeds.set_zones(self._zones.values(), histories)
+        now = self._clock()
+        polled = await self._feeds.refresh(now)
+        day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        before = self._resolutions, self._outlooks
+        self._resolutions = {
+            name: self._feeds.resolution(name, day - _PAST, now, day + _AHEAD)
+            for name in self._zones
+        }
+        self._outlooks = {
+            name: _kept(self._outlooks.get(name), r.outlook, now)
+            for name, r in self._resolutions.items()
+            if r.outlook is not None
+        }
+        self._measure(polled, now)
+        return (
+            {n: r.description for n, r in before[0].items()}
+            != {n: r.description for n, r in self._resolutions.items()}
+            or before[1].keys() != self._outlooks.keys()
+            or any(self._outlooks[n] is not before[1][n] for n in self._outlooks)
+        )
+
+    def outlooks(self) -> Mapping[str, Outlook]:
+        """By zone, what is planned by; the same object as long as nothing ahead has changed."""
+        return self._outlooks
+
+    def recorded(self, zone: str | None) -> Outlook | None:
+        """What a zone's intensity was."""
+        return self._resolutions.get(zone, _NOTHING).recorded if zone is not None else None
+
+    def candidates(self, job: GreenTrainingJob) -> tuple[str, ...]:
+        """The zones that the job may run in, by preference."""
+        if job.spec.placement is not None:
+            return tuple(job.spec.placement.zones)
+        return (default,) if (default := self._default()) is not None else ()
+
+    def of_job(self, job: GreenTrainingJob) -> str | None:
+        """The zone that the job would rather run in."""
+        return next(iter(self.candidates(job)), None)
+
+    def is_known(self, zone: str | None) -> bool:
+        """Whether the zone's intensity is known now."""
+        return zone is not None and zone in self._outlooks
+
+    def describe(self, zone: str | None) -> str:
+        """The zone's source in use, or why there is none."""
+        if zone is None:
+            return _NO_ZONE.description
+        return f"zone {zone}: {self._resolutions.get(zone, _NOTHING).description}"
+
+    def selector(self, zone: str | None) -> Mapping[str, str]:
+        """Labels of the nodes that draw from the zone."""
+        return self._zones[zone].spec.node_selector if zone in self._zones else {}
+
+    async def of_node(self, node: str) -> str | None:
+        """The zone that a node draws from: the most particular one that selects it."""
+        labels = await self._labels(node) if node else {}
+        fitting = [
+            (len(zone.spec.node_selector), name)
+            for name, zone in self._zones.items()
+            if zone.spec.node_selector and zone.spec.node_selector.items() <= labels.items()
+        ]
+        return max(fitting)[1] if fitting else self._default()
+
+    def _default(self) -> str | None:
+        defaults = sorted(name for name, zone in self._zones.items() if zone.spec.default)
+        return defaults[0] if defaults else None
+
+    async def _labels(self, node: str) -> Mapping[str, str]:
+        now = self._clock()
+        known = self._nodes.get(node)
+        if known is not None and now < known[0] + _NODE_FRESH:
+            return known[1]
+        body = await self._api.get(NODES, "", node) or {"metadata": {}}
+        labels = body["metadata"].get("labels") or {}
+        self._nodes = {n: k for n, k in self._nodes.items() if now < k[0] + _NODE_FRESH}
+        self._nodes[node] = (now, labels)
+        return labels
+
+    def _measure(self, polled: frozenset[str], now: datetime) -> None:
+        for name, resolution in self._resolutions.items():
+            failures = self._feeds.failures(name)
+            failed = failures - self._failures.get(name, 0)
+            self._failures[name] = failures
+            if name in polled:
+                result = "failed" if failed > 0 else "succeeded"
+                self._operator_metrics.zone_polls.labels(name, result).inc(max(failed, 1))
+            if resolution.fetched is not None:
+                age = (now - resolution.fetched).total_seconds()
+                self._operator_metrics.zone_data_age.labels(name).set(age)
+            slot = resolution.outlook.at(now) if resolution.outlook is not None else None
+            if slot is not None and resolution.outlook is not None:
+                self._metrics.set_intensity(name, resolution.outlook.signal, slot.intensity)
+
+    async def _load_history(self, zone: str) -> History:
+        try:
+            body = await self._api.get(CONFIG_MAPS, self._namespace, history_name(zone))
+        except ApiError as error:
+            _logger.warning("the history of zone %s cannot be read: %s", zone, error)
+            return EMPTY
+        packed = ((body or {}).get("binaryData") or {}).get(_HISTORY_KEY)
+        if packed is None:
+            return EMPTY
+        data = base64.b64decode(packed)
+        history, problem = read_history(data)
+        if problem:
+            _logger.warning("zone %s: %s", zone, problem)
+        self._stored[zone] = (self._clock(), data)
+        return history
+
+    async def _keep_history(self) -> None:
+        """Store what was observed, at most once an hour and only if it is something new."""
+        now = self._clock()
+        for zone in self._zones:
+            history = self._feeds.history(zone)
+            stored = self._stored.get(zone)
+            if not history.series or (stored is not None and now < stored[0] + _HISTORY_EVERY):
+                continue
+            data = pack(history)
+            if stored is not None and stored[1] == data:
+                continue
+            try:
+                await self._store(zone, data)
+            except ApiError as error:
+                _logger.warning("the history of zone %s cannot be stored: %s", zone, error)
+                continue
+            self._stored[zone] = (now, data)
+
+    async def _store(self, zone: str, data: bytes) -> None:
+        content = {_HISTORY_KEY: base64.b64encode(data).decode()}
+        name = history_name(zone)
+        if await self._api.get(CONFIG_MAPS, self._namespace, name) is not None:
+            await self._api.patch(CONFIG_MAPS, self._namespace, name, {"binaryData": content})
+            return
+        labels = {"app.kubernetes.io/managed-by": MANAGED_BY}
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
+            "binaryData": content,
+        }
+        await self._api.create(CONFIG_MAPS, body)
+
+
+def _kept(known: Outlook | None, new: Outlook, now: datetime) -> Outlook:
+    """The known outlook where the new one says the same of what lies ahead."""
+    if known is None or known.signal is not new.signal:
+        return new
+    return known if _ahead(known, now) == _ahead(new, now) else new
+
+
+def _ahead(outlook: Outlook, now: datetime) -> list[tuple[datetime, datetime, float, float | None]]:
+    return [
+        (max(s.start, now), s.end, s.intensity.grams_per_kilowatt_hour, s.renewable_share)
+        for s in outlook.slots
+        if s.end > now
+    ]

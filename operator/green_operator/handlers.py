@@ -1,0 +1,126 @@
+"""Watching with kopf: events only fill the index and touch a key. The only importer of kopf.
+
+kopf is kept lean: it stores nothing on objects, posts no events, watches neither definitions nor
+namespaces, and reads the first list in pages. With 10,000 jobs that is 118 MB instead of 665.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import kopf
+from green_api import GROUP, VERSION
+from kopf import DiffBaseStorage, ProgressStorage
+
+from green_operator.cluster.index import Index, Key
+from green_operator.cluster.zones import Zones
+from green_operator.objects.names import JOB_LABEL
+
+
+class _NoDiffBase(DiffBaseStorage):
+    """kopf's last-seen state: nothing is stored, for nothing is decided by differences."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:  # noqa: ANN401 - kopf's types
+        del body, extra_fields
+        return {}
+
+    def fetch(self, *, body: Any) -> Any:  # noqa: ANN401
+        del body
+        return {}
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:  # noqa: ANN401
+        del body, patch, essence
+
+
+class _NoProgress(ProgressStorage):
+    """kopf's handler progress: nothing is stored, for handlers cannot fail halfway."""
+
+    def fetch(self, *, key: Any, body: Any) -> None:  # noqa: ANN401
+        del key, body
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:  # noqa: ANN401
+        del key, record, body, patch
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:  # noqa: ANN401
+        del key, body, patch
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:  # noqa: ANN401
+        del body, patch, value
+
+    def clear(self, *, essence: Any) -> Any:  # noqa: ANN401
+        return copy.deepcopy(essence)
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf as this operator uses it."""
+    lean = kopf.OperatorSettings()
+    lean.persistence.diffbase_storage = _NoDiffBase()
+    lean.persistence.progress_storage = _NoProgress()
+    lean.posting.enabled = False
+    lean.scanning.disabled = True
+    lean.watching.chunk_size = 500
+    lean.watching.label_selectors["batch", "v1", "jobs"] = JOB_LABEL
+    lean.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
+    lean.queueing.idle_timeout = 0.05
+    lean.networking.connect_timeout = 10
+    lean.networking.request_timeout = 60
+    lean.process.ultimate_exiting_timeout = 30
+    return lean
+
+
+def registry(index: Index, zones: Zones, touch: Callable[[Key], None]) -> kopf.OperatorRegistry:
+    """Handlers that note what is seen."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401
+        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+
+    @kopf.on.event(GROUP, VERSION, "greentrainingjobs", registry=handlers)
+    async def job(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        body = event["object"]
+        meta = body["metadata"]
+        if event["type"] == "DELETED":
+            key = (meta["namespace"], meta["name"])
+            index.drop_job(key, meta["uid"])
+        else:
+            key = index.put_job(body)
+        touch(key)
+
+    @kopf.on.event("batch", "v1", "jobs", registry=handlers)
+    async def run(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        key = index.put_run(event["object"])
+        if event["type"] == "DELETED":
+            index.drop_run(key, event["object"]["metadata"]["uid"])
+        touch(key)
+
+    @kopf.on.event("", "v1", "pods", registry=handlers)
+    async def pod(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        key = index.put_pod(event["object"])
+        if event["type"] == "DELETED":
+            index.pod_gone(key, event["object"]["metadata"]["uid"])
+        touch(key)
+
+    @kopf.on.event(GROUP, VERSION, "gridzones", registry=handlers)
+    async def zone(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        if event["type"] == "DELETED":
+            zones.drop(event["object"]["metadata"]["name"])
+        else:
+            zones.put(event["object"])
+
+    return handlers
+
+
+async def watch(
+    index: Index, zones: Zones, touch: Callable[[Key], None], namespaces: Sequence[str]
+) -> None:
+    """Watch until SIGTERM or SIGINT."""
+    await kopf.operator(
+        registry=registry(index, zones, touch),
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )

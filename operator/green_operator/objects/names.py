@@ -1,0 +1,26 @@
+"""Names and labels of what the operator makes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from green_api import GROUP
+
+JOB_LABEL: Final = f"{GROUP}/job"
+"""The GreenTrainingJob's name, on Jobs and pods."""
+RUN_LABEL: Final = f"{GROUP}/run"
+"""The number of the run, on Jobs and pods."""
+TASK_ANNOTATION: Final = f"{GROUP}/task"
+"""The task document, on the pod template."""
+MANAGED_BY: Final = "green-training"
+CONTAINER: Final = "job"
+
+
+def run_name(job: str, uid: str, number: int) -> str:
+    """The name of a run's Job; the same for the same start, so that it is made once."""
+    return f"{job}-{uid[:5]}-{number}"
+
+
+def folder_name(job: str, uid: str) -> str:
+    """The job's folder on its claim; another job of the same name has another one."""
+    return f"{job}-{uid[:5]}"

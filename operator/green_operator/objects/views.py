@@ -1,0 +1,103 @@
+"""Runs and pods as the decisions see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from green_api.contract import ExitCode, Summary
+
+from green_operator.lifecycle.types import Obstacle, RunEnd, RunView
+from green_operator.objects.observed import PodRecord, RunRecord
+
+_PULL_REASONS: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+)
+_PASSING_REASONS: Final = frozenset({"ContainerCreating", "PodInitializing"})
+# A pod that is still there so long after its grace period is on a node that does not answer.
+_LATE: Final = timedelta(seconds=30)
+_FINAL_CODES: Final = {
+    ExitCode.USAGE: "InvalidTask",
+    ExitCode.CONFIG: "InvalidTask",
+    ExitCode.LIMIT: "LimitExceeded",
+}
+
+
+def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunView:
+    """A run with its pods, oldest first."""
+    live = [pod for pod in pods if not pod.is_over]
+    last = next((pod for pod in reversed(pods) if pod.is_over), None)
+    summaries = [s for pod in pods if (s := pod.summary()) is not None]
+    reason, message = _failure(run, last)
+    return RunView(
+        number=run.number,
+        suspend=run.suspend,
+        # The Job controller's count may be late, and so may ours: the higher one is safe.
+        active=0 if run.end is not None else max(len(live), run.unfinished),
+        running=sum(pod.is_running for pod in live) + (1 if _is_settling(run, pods) else 0),
+        failed_attempts=run.failed,
+        end=run.end,
+        reason=reason,
+        message=message,
+        summary=summaries[-1] if summaries else None,
+        name=run.name,
+        obstacle=_obstacle(run, pods, now),
+    )
+
+
+def _is_settling(run: RunRecord, pods: Sequence[PodRecord]) -> bool:
+    """Its pod ended well, and the Job controller has not said so yet."""
+    last = pods[-1] if pods else None
+    return run.end is None and last is not None and not last.gone and last.exit_code == 0
+
+
+def _obstacle(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> Obstacle | None:
+    live = [pod for pod in pods if not pod.is_over]
+    if not live and pods and not run.suspend and run.end is None and pods[-1].exit_code:
+        return Obstacle("Retrying", f"{_words(pods[-1], '')}; another attempt follows")
+    return next((o for pod in live if (o := obstacle(pod, now)) is not None), None)
+
+
+def obstacle(pod: PodRecord, now: datetime) -> Obstacle | None:
+    """What keeps a pod from working, or from going."""
+    if pod.deleted is not None:
+        if now < pod.deleted + _LATE:
+            return Obstacle("PodEnding", f"waits until pod {pod.name} has ended")
+        return Obstacle(
+            "PodNotEnding",
+            f"pod {pod.name} does not end: node {pod.node or 'unknown'} may be down; it is never "
+            "deleted by force, for two pods would write to one claim",
+        )
+    reason, text = pod.waiting
+    if not reason or reason in _PASSING_REASONS or pod.is_running:
+        return None
+    if reason in _PULL_REASONS:
+        return Obstacle("ImagePullFailed", f"pod {pod.name}: {text or reason}")
+    if not pod.node:
+        return Obstacle("Unschedulable", f"pod {pod.name} cannot be scheduled: {text or reason}")
+    return Obstacle("ContainerNotStarted", f"pod {pod.name}: {reason}: {text}")
+
+
+def _failure(run: RunRecord, last: PodRecord | None) -> tuple[str, str]:
+    """Why a run failed: by the exit code and word of its last pod, else as the Job says."""
+    if run.end is not RunEnd.FAILED:
+        return "", ""
+    reason = run.reason
+    if last is not None and last.exit_code in _FINAL_CODES:
+        reason = _FINAL_CODES[ExitCode(last.exit_code)]
+    summary: Summary | None = last.summary() if last is not None else None
+    if summary is not None:
+        return reason, summary.message
+    if last is not None and last.exit_code is not None:
+        return reason, _words(last, run.message)
+    return reason, run.message
+
+
+def _words(pod: PodRecord, otherwise: str) -> str:
+    """How a pod ended, with the last line that it left."""
+    summary = pod.summary()
+    last_line = (pod.termination.strip().splitlines()[-1:] or [otherwise])[0]
+    words = summary.message if summary is not None else last_line
+    text = f"pod {pod.name} ended with exit code {pod.exit_code}"
+    return f"{text}: {words[:300]}" if words else text

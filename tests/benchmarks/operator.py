@@ -1,0 +1,273 @@
+"""What the operator costs: jobs planned and their runs made, against a bare client's same writes.
+
+Both do per job: POST of the run's suspended Job, one server-side apply of the status, one event.
+The bare client knows what to write and does nothing else; the operator watches, plans, decides and
+accounts. They run one after the other against the same API server, alternating, so that the ratio
+is what counts. Figures go to build/bench/operator.json.
+
+    python tests/benchmarks/operator.py [JOBS] [--beside N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from green_api.config import OperatorConfig, RequestLimits
+from green_api.job import GreenTrainingJob
+from green_operator.account.power import DEFAULT_POWER
+from green_operator.cluster.api import EVENTS, JOBS, RUNS, Api
+from green_operator.metrics import Metrics, OperatorMetrics
+from green_operator.objects.run import run_job
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import load_kube_config
+
+from tests.cluster.conftest import install_definitions
+from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.operator import OperatorProcess
+from tests.cluster.harness.programs import find_programs
+from tests.unit.factories import manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONNECTIONS = 16
+CONFIG = {"requests": {"perSecond": 10_000, "burst": 1_000, "concurrency": CONNECTIONS}}
+ZONE = {
+    "apiVersion": "greentraining.io/v1alpha1",
+    "kind": "GridZone",
+    "metadata": {"name": "gb"},
+    "spec": {
+        "default": True,
+        "sources": [
+            {
+                "trace": {
+                    "configMapKeyRef": {"name": "day", "key": "day.csv"},
+                    "repeat": "Daily",
+                    "signal": "AverageLifecycle",
+                }
+            }
+        ],
+    },
+}
+
+
+def day(shift: int = 0) -> str:
+    """A made day in half hours, dirty in the hours ahead, clean half a day from now."""
+    now = time.time() // 1800 * 1800
+    rows = ["time,gramsPerKilowattHour"]
+    for slot in range(-48, 48):
+        at = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(now + slot * 1800))
+        clean = 18 <= slot % 48 < 30
+        rows.append(f"{at},{(80 if clean else 300) + (slot * 7 + shift) % 11}")
+    return "\n".join(rows)
+
+
+def gtj(namespace: str, name: str) -> dict[str, Any]:
+    body = manifest(schedule={"completeWithin": "36h", "expectedDuration": "2h",
+                              "interruptible": True})  # fmt: skip
+    body["metadata"] = {"name": name, "namespace": namespace}
+    return body
+
+
+class Cluster:
+    """A control plane without a Job controller, and the writes that both sides do."""
+
+    def __init__(self, folder: Path, *, controllers: bool = False) -> None:
+        programs = find_programs()
+        self.plane = ControlPlane(programs, folder, controllers=controllers)
+        self.folder = folder
+        self.plane.start()
+        install_definitions(self.plane.admin)
+        admin = self.plane.admin
+        admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "green"}})
+        admin.create(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "day", "namespace": "green"},
+                "data": {"day.csv": day()},
+            }
+        )
+        admin.apply(ZONE)
+
+    def namespace(self, name: str) -> str:
+        admin = self.plane.admin
+        admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        admin.create(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "models", "namespace": name},
+                "spec": {
+                    "accessModes": ["ReadWriteMany"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                },
+            }
+        )
+        return name
+
+    async def api(self) -> Api:
+        configuration = Configuration(client_session_kwargs={"trust_env": False})
+        await load_kube_config(
+            config_file=str(self.plane.admin_kubeconfig), client_configuration=configuration
+        )
+        limits = RequestLimits(per_second=10_000, burst=10_000)
+        return Api(configuration, OperatorMetrics(Metrics().registry), limits, lambda: None)
+
+
+async def in_parallel(items: list[Any], work: Any, connections: int = CONNECTIONS) -> None:
+    queue = list(reversed(items))
+
+    async def one() -> None:
+        while queue:
+            await work(queue.pop())
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+
+
+async def load(api: Api, namespace: str, count: int) -> list[dict[str, Any]]:
+    """Create jobs; what the server made of them."""
+    made = []
+
+    async def create(number: int) -> None:
+        made.append(await api.create(JOBS, gtj(namespace, f"job-{number}")))
+
+    await in_parallel(list(range(count)), create)
+    return made
+
+
+async def bare(api: Api, made: list[dict[str, Any]], status: dict[str, Any], event: Any) -> float:
+    """The same writes by a client that knows what to write; seconds."""
+    config = OperatorConfig()
+    runs = [
+        (job, run_job(GreenTrainingJob.model_validate(job), 1, config, DEFAULT_POWER))
+        for job in made
+    ]
+
+    async def write(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        job, run = pair
+        meta = job["metadata"]
+        await api.create(RUNS, run)
+        body = {
+            "apiVersion": job["apiVersion"],
+            "kind": job["kind"],
+            "metadata": {k: meta[k] for k in ("name", "namespace", "resourceVersion")},
+            "status": status,
+        }
+        await api.apply_status(JOBS, meta["namespace"], meta["name"], body)
+        about = {**event, "metadata": {"name": f"{meta['name']}.1", "namespace": meta["namespace"]}}
+        about["regarding"] = {**event["regarding"], **{k: meta[k] for k in ("name", "namespace", "uid")}}
+        await api.create(EVENTS, about)
+
+    began = time.perf_counter()
+    await in_parallel(runs, write)
+    return time.perf_counter() - began
+
+
+async def count_planned(api: Api, namespace: str) -> int:
+    planned = 0
+    async for job in api.list(JOBS, namespace):
+        planned += job.get("status", {}).get("state") == "Planned"
+    return planned
+
+
+def memory(process: psutil.Process) -> float:
+    """Peak resident memory in MB so far."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+async def operator_rate(cluster: Cluster, api: Api, namespace: str, count: int) -> dict[str, float]:
+    """Jobs that wait already are planned by a fresh operator; from its first to its last write."""
+    await load(api, namespace, count)
+    folder = Path(tempfile.mkdtemp(dir=cluster.folder))
+    operator = OperatorProcess(cluster.plane, "green", folder, CONFIG, name=f"op-{namespace}")
+    operator.start().wait_ready()
+    process = psutil.Process(operator.pid)
+    await asyncio.to_thread(wait_for_metric, operator, 1)
+    began, cpu_before = time.perf_counter(), cpu(process)
+    await asyncio.to_thread(wait_for_metric, operator, count)
+    seconds = time.perf_counter() - began
+    spent = cpu(process) - cpu_before
+    peak = memory(process)
+    assert await count_planned(api, namespace) == count
+    operator.stop()
+    return {"rate": count / seconds, "cpu_ms": 1000 * spent / count, "peak_mb": peak}
+
+
+def wait_for_metric(operator: OperatorProcess, count: float, timeout: float = 600) -> None:
+    """Until so many statuses and events are written."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if operator.metric("green_api_requests_total", resource="events", verb="POST") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{count} were not reached:\n{operator.tail()}")
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("jobs", type=int, nargs="?", default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder))
+        try:
+            print(json.dumps(await compare(cluster, options.jobs, options.repeats), indent=2))
+        finally:
+            cluster.plane.stop()
+
+
+async def compare(cluster: Cluster, count: int, repeats: int) -> dict[str, Any]:
+    api = await cluster.api()
+    status, event = await sample(cluster, api)
+    rows = []
+    for repeat in range(repeats):
+        namespace = cluster.namespace(f"bare-{repeat}")
+        made = await load(api, namespace, count)
+        seconds = await bare(api, made, status, event)
+        await asyncio.to_thread(remove, cluster, namespace)
+        namespace = cluster.namespace(f"operator-{repeat}")
+        measured = await operator_rate(cluster, api, namespace, count)
+        await asyncio.to_thread(remove, cluster, namespace)
+        row = {"bare": count / seconds, **measured}
+        row["ratio"] = row["rate"] / row["bare"]
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr)
+    await api.close()
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
+def remove(cluster: Cluster, namespace: str) -> None:
+    """Delete jobs and runs of a namespace: the next repeat begins on the same ground."""
+    for resource in ("gtj", "jobs", "events"):
+        cluster.plane.kubectl("delete", resource, "--all", "-n", namespace, "--wait=false",
+                              "--cascade=background")  # fmt: skip
+
+
+async def sample(cluster: Cluster, api: Api) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A status and an event as the operator writes them."""
+    namespace = cluster.namespace("sample")
+    await operator_rate(cluster, api, namespace, 1)
+    job = await api.get(JOBS, namespace, "job-0")
+    events = [event async for event in api.list(EVENTS, namespace)]
+    assert job is not None
+    event = {k: v for k, v in events[0].items() if k != "metadata"}
+    await asyncio.to_thread(remove, cluster, namespace)
+    return job["status"], event
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

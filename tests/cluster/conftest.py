@@ -1,0 +1,104 @@
+"""A control plane for the session, a fresh namespace for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from tests.cluster.harness.client import CRDS, NAMESPACES, SERVICE_ACCOUNTS, Client
+from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.kubelet import FakeKubelet
+from tests.cluster.harness.programs import NEWEST, ROOT, UnavailableError, find_programs
+from tests.cluster.harness.waiting import wait_for
+
+
+def _unavailable(reason: str) -> NoReturn:
+    """A skip tells a person what is missing; in CI a missing program is a broken CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have what the tests need: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def start_control_plane(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., ControlPlane]]:
+    """Starts control planes with the project's definitions; they end with the session."""
+    started: list[ControlPlane] = []
+
+    def start(version: str = NEWEST, *, controllers: bool = True) -> ControlPlane:
+        names = ("kube-apiserver", "kubectl", "kube-controller-manager")
+        try:
+            programs = find_programs(version, names if controllers else names[:1])
+        except UnavailableError as error:
+            _unavailable(str(error))
+        folder = tmp_path_factory.mktemp(f"kubernetes-{version}")
+        plane = ControlPlane(programs, folder, controllers=controllers)
+        started.append(plane)
+        plane.start()
+        install_definitions(plane.admin)
+        return plane
+
+    yield start
+    for plane in started:
+        plane.stop()
+
+
+def install_definitions(client: Client) -> None:
+    """Apply the generated definitions and wait until the server serves them."""
+    names = []
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        names.append(client.apply(yaml.safe_load(file.read_text()))["metadata"]["name"])
+    assert names, "no definitions in crds/: run make generate"
+    for name in names:
+        wait_for(
+            lambda name=name: _is_established(client, name),
+            what=f"{name} is Established",
+            seen=lambda name=name: client.get(CRDS, name).get("status"),
+        )
+
+
+def _is_established(client: Client, name: str) -> bool:
+    conditions = client.get(CRDS, name).get("status", {}).get("conditions", [])
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+@pytest.fixture(scope="session")
+def control_plane(start_control_plane: Callable[..., ControlPlane]) -> ControlPlane:
+    """The newest version, with the Job controller."""
+    return start_control_plane()
+
+
+@pytest.fixture(scope="session")
+def admin(control_plane: ControlPlane) -> Client:
+    """Who may do everything."""
+    return control_plane.admin
+
+
+@pytest.fixture
+def namespace(admin: Client) -> Iterator[str]:
+    """A fresh namespace in which pods can be created; deleted without waiting for its end."""
+    name = f"test-{uuid4().hex[:8]}"
+    meta = {"name": name}
+    admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+    wait_for(
+        lambda: admin.find(SERVICE_ACCOUNTS, "default", name),
+        what=f"the default service account of {name}",
+    )
+    yield name
+    admin.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+def kubelet(admin: Client, namespace: str, tmp_path: Path) -> Iterator[FakeKubelet]:
+    """Runs the pods of the test's namespace."""
+    fake = FakeKubelet(admin, tmp_path / "claims", namespaces=(namespace,))
+    fake.start()
+    yield fake
+    fake.stop()

@@ -1,0 +1,233 @@
+"""etcd, kube-apiserver and kube-controller-manager as plain processes in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cluster.harness.audit import POLICY, AuditLog, service_account_user
+from tests.cluster.harness.client import CLUSTER_ROLE_BINDINGS, ApiError, Client, Object
+from tests.cluster.harness.pki import Authority
+from tests.cluster.harness.processes import Process, free_port
+from tests.cluster.harness.programs import Programs
+
+# Those that a job's life needs. None that acts on nodes: no node here sends a heartbeat.
+_CONTROLLERS: Final = (
+    "job-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "ttl-after-finished-controller",
+    "clusterrole-aggregation-controller",
+)
+
+
+class ControlPlane:
+    """A real API server with RBAC, its store and the Job controller.
+
+    Args:
+        programs: what to run.
+        folder: keys, logs and data.
+        controllers: False leaves the controller manager out.
+
+    """
+
+    def __init__(self, programs: Programs, folder: Path, *, controllers: bool = True) -> None:
+        self.programs = programs
+        self.folder = folder
+        self._authority = Authority(folder / "pki")
+        self._etcd_port, self._etcd_peer_port = free_port(), free_port()
+        self.server = f"https://127.0.0.1:{free_port()}"
+        self.audit = AuditLog(folder / "audit.log")
+        self.admin_kubeconfig = self.kubeconfig("admin", groups=("system:masters",))
+        self.admin = Client.from_kubeconfig(self.admin_kubeconfig)
+        self.etcd = self._make_etcd()
+        self.apiserver = self._make_apiserver()
+        self.controller_manager = self._make_controller_manager() if controllers else None
+
+    def start(self) -> None:
+        """Return once it serves; fail with the end of a log where it does not."""
+        self.etcd.start()
+        self.etcd.wait_ready(self._etcd_is_healthy)
+        self.start_apiserver()
+        if self.controller_manager is not None:
+            self.controller_manager.start()
+
+    def stop(self) -> None:
+        self.admin.close()
+        for process in (self.controller_manager, self.apiserver, self.etcd):
+            if process is not None:
+                # Nothing here outlives the folder, and the API server takes its time to say goodbye.
+                process.kill()
+
+    def start_apiserver(self) -> None:
+        self.apiserver.start()
+        self.apiserver.wait_ready(self._is_ready)
+
+    def stop_apiserver(self, *, gently: bool = False) -> None:
+        """Stop it at once, or let it finish its requests; its address stays the same."""
+        if gently:
+            self.apiserver.stop(timeout=30)
+        else:
+            self.apiserver.kill()
+
+    @contextmanager
+    def without_apiserver(self) -> Iterator[None]:
+        self.stop_apiserver()
+        try:
+            yield
+        finally:
+            self.start_apiserver()
+
+    def kubeconfig(self, user: str, groups: tuple[str, ...] = (), server: str = "") -> Path:
+        """The kubeconfig of a user with a certificate, who may do what bindings say."""
+        certificate, key = self._authority.issue(user.replace(":", "-"), user, groups)
+        credentials = {"client-certificate": str(certificate), "client-key": str(key)}
+        return self._write_kubeconfig(user, credentials, server)
+
+    def kubeconfig_for(
+        self,
+        account: str,
+        namespace: str,
+        rules: Sequence[Mapping[str, Any]] | None = None,
+        server: str = "",
+    ) -> Path:
+        """The kubeconfig of a service account.
+
+        Args:
+            account: its name; made where it does not exist.
+            namespace: where it lives.
+            rules: PolicyRules that it gets in all namespaces; None leaves the bindings that exist.
+            server: another address than the API server's own, such as a proxy's.
+
+        """
+        self._ensure({"apiVersion": "v1", "kind": "ServiceAccount"}, account, namespace)
+        if rules is not None:
+            self.bind(account, namespace, rules)
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        answer = self.admin.request("POST", path, {"spec": {"expirationSeconds": 7200}})
+        user = service_account_user(namespace, account)
+        return self._write_kubeconfig(user, {"token": answer["status"]["token"]}, server)
+
+    def bind(self, account: str, namespace: str, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Give a service account exactly these rules, in all namespaces."""
+        name = f"{namespace}-{account}"
+        rbac = "rbac.authorization.k8s.io"
+        role: Object = {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "rules": list(rules)}
+        self.admin.apply(role | {"metadata": {"name": name}})
+        if self.admin.find(CLUSTER_ROLE_BINDINGS, name) is None:
+            binding = {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "ClusterRoleBinding",
+                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+            }
+            self._ensure(binding, name)
+
+    def kubectl(
+        self,
+        *arguments: str,
+        stdin: str | None = None,
+        check: bool = True,
+        kubeconfig: Path | None = None,
+    ) -> str:
+        """What kubectl prints; with ``check=False`` its errors too."""
+        command = [str(self.programs["kubectl"]), *arguments]
+        env = {**os.environ, "KUBECONFIG": str(kubeconfig or self.admin_kubeconfig)}
+        # Its cache of what the server has would outlive this server on the same port.
+        env["KUBECACHEDIR"] = str(self.folder / "kubectl")
+        finished = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True)
+        output = finished.stdout + finished.stderr
+        assert finished.returncode == 0 or not check, f"{' '.join(command)}:\n{output}"
+        return finished.stdout if check else output
+
+    def _ensure(self, document: Object, name: str, namespace: str = "") -> None:
+        try:
+            self.admin.create(document | {"metadata": {"name": name}}, namespace)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+
+    def _write_kubeconfig(self, user: str, credentials: Mapping[str, str], server: str) -> Path:
+        cluster = {"server": server or self.server}
+        if cluster["server"].startswith("https"):
+            cluster["certificate-authority"] = str(self._authority.certificate)
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "tests",
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": user}}],
+            "clusters": [{"name": "tests", "cluster": cluster}],
+            "users": [{"name": user, "user": dict(credentials)}],
+        }
+        handle, path = tempfile.mkstemp(dir=self.folder, suffix=".kubeconfig")
+        with os.fdopen(handle, "w") as file:
+            json.dump(config, file)
+        return Path(path)
+
+    def _make_etcd(self) -> Process:
+        client = f"http://127.0.0.1:{self._etcd_port}"
+        peer = f"http://127.0.0.1:{self._etcd_peer_port}"
+        command = (
+            *(self.programs["etcd"], "--data-dir", self.folder / "etcd", "--unsafe-no-fsync"),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"default={peer}"),
+        )
+        return Process("etcd", command, self.folder / "etcd.log")
+
+    def _make_apiserver(self) -> Process:
+        addresses = ("IP:127.0.0.1", "DNS:localhost", "DNS:kubernetes.default.svc")
+        certificate, key = self._authority.issue("apiserver", "kube-apiserver", (), addresses)
+        signing_key = self._authority.make_key("service-accounts")
+        policy = self.folder / "audit-policy.json"
+        policy.write_text(json.dumps(POLICY))
+        command = (
+            self.programs["kube-apiserver"],
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.server.rpartition(':')[2]}",
+            # Nobody asks for it here, but the server insists on one that is not loopback.
+            "--advertise-address=192.0.2.1",
+            "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--client-ca-file={self._authority.certificate}",
+            f"--tls-cert-file={certificate}",
+            f"--tls-private-key-file={key}",
+            f"--service-account-key-file={signing_key}",
+            f"--service-account-signing-key-file={signing_key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=RBAC",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit.path}",
+        )
+        return Process("kube-apiserver", command, self.folder / "apiserver.log")
+
+    def _make_controller_manager(self) -> Process:
+        kubeconfig = self.kubeconfig("system:kube-controller-manager", ("system:masters",))
+        command = (
+            self.programs["kube-controller-manager"],
+            f"--kubeconfig={kubeconfig}",
+            "--leader-elect=false",
+            f"--controllers={','.join(_CONTROLLERS)}",
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+            "--concurrent-job-syncs=20",
+            "--secure-port=0",
+        )
+        return Process("kube-controller-manager", command, self.folder / "controller-manager.log")
+
+    def _etcd_is_healthy(self) -> bool:
+        url = f"http://127.0.0.1:{self._etcd_port}/health"
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(json.load(answer)["health"] == "true")
+
+    def _is_ready(self) -> bool:
+        return self.admin.request("GET", "/readyz")["text"] == "ok"

@@ -1,0 +1,159 @@
+"""The operator as its own process, with its own account and just the rules that it ships."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.processes import free_port
+
+ROOT = Path(__file__).resolve().parents[3]
+ACCOUNT = "green-training-operator"
+SHORT: Mapping[str, Any] = {
+    "podNetworks": ["127.64.0.0/10"],
+    "journalInterval": "1s",
+    "progressInterval": "1s",
+    "resyncInterval": "5s",
+    "requests": {"perSecond": 500, "burst": 500},
+}
+"""A configuration in which minutes are seconds."""
+
+
+def rules() -> dict[str, list[dict[str, Any]]]:
+    """What the chart grants."""
+    text = (ROOT / "charts/green-training/files/rules.yaml").read_text()
+    loaded: dict[str, list[dict[str, Any]]] = yaml.safe_load(text)
+    return loaded
+
+
+def grant(plane: ControlPlane, namespace: str) -> None:
+    """Give the operator's account what the chart gives it, and nothing else."""
+    granted = rules()
+    plane.kubeconfig_for(ACCOUNT, namespace, granted["watchedNamespaces"] + granted["cluster"])
+    group = "rbac.authorization.k8s.io"
+    meta = {"name": ACCOUNT, "namespace": namespace}
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta}
+    plane.admin.apply(role | {"rules": granted["ownNamespace"]})
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": meta,
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+    }
+    plane.admin.apply(binding)
+
+
+class OperatorProcess:
+    """One replica; killed, stopped and continued at will."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        namespace: str,
+        folder: Path,
+        config: Mapping[str, Any] = SHORT,
+        name: str = "operator",
+        server: str = "",
+    ) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.port = free_port()
+        self.log = folder / f"{name}.log"
+        self._config = folder / f"{name}.yaml"
+        self._config.write_text(yaml.safe_dump(dict(config)))
+        grant(plane, namespace)
+        self._kubeconfig = plane.kubeconfig_for(ACCOUNT, namespace, server=server)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> OperatorProcess:
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("KUBERNETES_")},
+            "KUBECONFIG": str(self._kubeconfig),
+            "GREEN_CONFIG": str(self._config),
+            "POD_NAMESPACE": self.namespace,
+            "POD_NAME": self.name,
+            "PYTHONUNBUFFERED": "1",
+        }
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "green_operator.main",
+                 "--port", str(self.port)],
+                env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self, timeout: float = 30) -> int:
+        """End it in order; its exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def wait_ready(self, timeout: float = 30) -> OperatorProcess:
+        """Until it says that it is ready."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            if self.get("/readyz") is not None:
+                return self
+            time.sleep(0.1)
+        raise AssertionError(f"{self.name} is not ready:\n{self.tail()}")
+
+    def get(self, path: str) -> str | None:
+        """The body of a page; None where it answers with an error or not at all."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as page:
+                return str(page.read().decode())
+        except (urllib.error.URLError, OSError, socket.timeout):
+            return None
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        total = 0.0
+        for line in (self.get("/metrics") or "").splitlines():
+            sample, _, value = line.rpartition(" ")
+            metric, _, given = sample.partition("{")
+            if metric == name and all(f'{k}="{v}"' in given for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
