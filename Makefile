@@ -25,15 +25,21 @@ demo: setup ## Compress a real model under a replayed day
 	    --output out/demo
 
 # The long matrices run as seeded samples here, whole in test-all.
-test: setup system-packages lint types layers check-generated ## Everything that CI runs
+test: setup system-packages kubernetes lint types layers check-generated ## Everything that CI runs
 	$(RUN)pytest
 
-test-all: setup system-packages lint types layers check-generated ## With the whole matrices
-	GREEN_MATRIX=all $(RUN)pytest
+test-all: export GREEN_MATRIX := all
+test-all: setup system-packages kubernetes lint types layers check-generated ## With the whole matrices
+	$(RUN)pytest
 
 .PHONY: system-packages
 system-packages:
 	@scripts/system-packages tests/debian-packages
+
+# The control plane of the cluster tests, built once per machine into the user's cache.
+.PHONY: kubernetes
+kubernetes: setup system-packages
+	@$(RUN)python -m tests.cluster.harness.programs
 
 lint:
 	$(RUN)ruff check

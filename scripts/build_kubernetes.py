@@ -62,7 +62,8 @@ def _locked(path: Path) -> Iterator[None]:
 def _build_missing(version: str, programs: Sequence[str], folder: Path) -> None:
     started = time.monotonic()
     _tell(f"building {', '.join(programs)} {version}: several minutes, once")
-    go = _Go()
+    objects = folder.parent / "go-build"  # gigabytes; kept where a build fails, to go on from
+    go = _Go(objects)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
         work = Path(name)
         _write_module(go, work, version)
@@ -72,6 +73,7 @@ def _build_missing(version: str, programs: Sequence[str], folder: Path) -> None:
             go.run(work, "build", "-trimpath", "-ldflags", _flags(version), "-o", built, package)
             built.rename(folder / program)  # whole or not at all
             _tell(f"{program} after {time.monotonic() - started:.0f} s")
+    shutil.rmtree(objects)
 
 
 def _write_module(go: _Go, work: Path, version: str) -> None:
@@ -101,7 +103,7 @@ def _flags(version: str) -> str:
 class _Go:
     """The toolchain: no C, no other toolchain fetched, no module unverified."""
 
-    def __init__(self) -> None:
+    def __init__(self, objects: Path) -> None:
         beside = Path(sys.executable).parent / "go"
         ours = Path(__file__).resolve().parents[1] / ".venv" / "bin" / "go"
         found = next((str(p) for p in (beside, ours) if p.exists()), None) or shutil.which("go")
@@ -113,6 +115,7 @@ class _Go:
         kept = {key: value for key, value in os.environ.items() if key not in unverified}
         self.env = kept | {
             "CGO_ENABLED": "0",
+            "GOCACHE": str(objects),
             "GOFLAGS": "-mod=mod",
             "GOSUMDB": "sum.golang.org",
             "GOTOOLCHAIN": "local",

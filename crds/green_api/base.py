@@ -33,7 +33,9 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from green_api.errors import InvalidManifestError
 
 # Go's duration syntax without signs; `1d` is no duration in Go nor in CEL.
-_DURATION = r"^([0-9]+(\.[0-9]+)?(h|m|s|ms))+$"
+_DURATION = r"^([0-9]+([.][0-9]+)?(h|m|s|ms))+$"
+_DURATION_FIX = "is not a duration; write it like 24h, 90m or 1h30m"
+_LONGEST_DURATION = timedelta(hours=2_562_047)  # where Go's and CEL's end
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
 
@@ -46,11 +48,16 @@ def parse_duration(text: str) -> timedelta:
 
     """
     if not re.fullmatch(_DURATION, text):
-        msg = "is not a duration; write it like 24h, 90m or 1h30m"
-        raise ValueError(msg)
-    return timedelta(
-        seconds=sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
-    )
+        raise ValueError(_DURATION_FIX)
+    seconds = sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
+    if seconds > _LONGEST_DURATION.total_seconds():
+        raise ValueError(_DURATION_FIX)
+    return timedelta(seconds=seconds)
+
+
+def is_duration(field: str) -> str:
+    """CEL that holds where a text is a duration; what reads it as one would fail with other words."""
+    return f"{field}.matches('{_DURATION}')"
 
 
 def format_duration(duration: timedelta) -> str:
@@ -69,15 +76,26 @@ def _duration_input(value: object) -> object:
         return parse_duration(value)
     if isinstance(value, timedelta):
         return value
-    msg = "is not a duration; write it like 24h, 90m or 1h30m"
-    raise ValueError(msg)
+    raise ValueError(_DURATION_FIX)
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration_input),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": _DURATION, "maxLength": 32}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": _DURATION,  # tells the value
+            "maxLength": 32,
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"{is_duration('self')} && duration(self) >= duration('0s')",
+                    "message": _DURATION_FIX,
+                }
+            ],
+        }
+    ),
 ]
 
 
@@ -107,7 +125,7 @@ MicroTime = Annotated[
 
 # Kubernetes quantities are wider; these are the forms that people write for cores and memory. Zero
 # reserves nothing and is left out of the pattern.
-_QUANTITY = r"^([1-9][0-9]*(\.[0-9]+)?|0\.[0-9]*[1-9][0-9]*)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_QUANTITY = r"^([1-9][0-9]*([.][0-9]+)?|0[.][0-9]*[1-9][0-9]*)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _QUANTITY_FIX = "is not a quantity above zero; write it like 4, 500m or 16Gi"
 _FACTORS = {
     "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -145,6 +163,12 @@ Quantity = Annotated[
             "pattern": _QUANTITY,
             "minimum": 1,
             "maxLength": 32,
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"type(self) == string ? self.matches('{_QUANTITY}') : self > 0",
+                    "message": _QUANTITY_FIX,
+                }
+            ],
         }
     ),
 ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from green_api import GROUP, VERSION
@@ -95,11 +96,25 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         if f"exclusive{bound}" in result:
             result[bound.lower()] = result[f"exclusive{bound}"]
             result[f"exclusive{bound}"] = True
+    _widen_fractions(result)
     if "default" in result:
         result["default"] = _without_nulls(result["default"])
     if "type" not in result and "x-kubernetes-int-or-string" not in result:
         result["x-kubernetes-preserve-unknown-fields"] = True
     return result
+
+
+def _widen_fractions(node: Schema) -> None:
+    """Move a bound that is no whole number into a rule: the server cuts it off in its message."""
+    for bound, sign, words, widened in (
+        ("minimum", ">=", "greater than or equal to", math.floor),
+        ("maximum", "<=", "less than or equal to", math.ceil),
+    ):
+        value = node.get(bound)
+        if isinstance(value, float) and not value.is_integer():
+            node[bound] = widened(value)
+            rule = {"rule": f"self {sign} {value}", "message": f"should be {words} {value}"}
+            node.setdefault("x-kubernetes-validations", []).append(rule)
 
 
 def _inlined(node: Schema, definitions: dict[str, Schema]) -> Schema:

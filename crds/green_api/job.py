@@ -18,6 +18,7 @@ from green_api.base import (
     Rule,
     Timestamp,
     ZoneName,
+    is_duration,
     parse_quantity,
 )
 from green_api.status import JobStatus
@@ -84,7 +85,8 @@ class Schedule(Model):
             field="expectedDuration",
         ),
         Rule(
-            cel="!has(self.expectedDuration) || duration(self.expectedDuration) >= duration('1s')",
+            cel=f"!has(self.expectedDuration) || !{is_duration('self.expectedDuration')} || "
+            "duration(self.expectedDuration) >= duration('1s')",
             message="must be at least 1s",
             holds=lambda s: (
                 s.expected_duration is None or s.expected_duration >= timedelta(seconds=1)
@@ -93,6 +95,7 @@ class Schedule(Model):
         ),
         Rule(
             cel="!has(self.completeWithin) || !has(self.expectedDuration) || "
+            f"!{is_duration('self.completeWithin')} || !{is_duration('self.expectedDuration')} || "
             "duration(self.completeWithin) >= duration(self.expectedDuration)",
             message="is shorter than expectedDuration: the job cannot fit; allow more time or "
             "expect less",

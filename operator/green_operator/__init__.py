@@ -2,5 +2,6 @@
 
 Pure: ``amounts`` (figures for people), ``plan`` (when and where), ``account`` (energy into
 emissions), ``lifecycle`` (which state follows, with its reasons), ``sources`` (intensity). I/O:
-``local`` (one machine in the place of a cluster), ``metrics``. Edge: ``cli``.
+``feeds`` (asking providers), ``local`` (one machine in the place of a cluster), ``metrics``. Edge:
+``cli``.
 """

@@ -163,7 +163,10 @@ async def bare(api: Api, made: list[dict[str, Any]], status: dict[str, Any], eve
         }
         await api.apply_status(JOBS, meta["namespace"], meta["name"], body)
         about = {**event, "metadata": {"name": f"{meta['name']}.1", "namespace": meta["namespace"]}}
-        about["regarding"] = {**event["regarding"], **{k: meta[k] for k in ("name", "namespace", "uid")}}
+        about["regarding"] = {
+            **event["regarding"],
+            **{k: meta[k] for k in ("name", "namespace", "uid")},
+        }
         await api.create(EVENTS, about)
 
     began = time.perf_counter()

@@ -8,7 +8,6 @@ both alike. One thread each, because more would spin while they wait for one ano
 
     python tests/benchmarks/overhead.py
 """
-# ruff: noqa: T201 - its output is what it is for
 
 from __future__ import annotations
 

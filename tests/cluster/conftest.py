@@ -15,6 +15,7 @@ from tests.cluster.harness.client import CRDS, NAMESPACES, SERVICE_ACCOUNTS, Cli
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.kubelet import FakeKubelet
 from tests.cluster.harness.programs import NEWEST, ROOT, UnavailableError, find_programs
+from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.waiting import wait_for
 
 
@@ -62,6 +63,16 @@ def install_definitions(client: Client) -> None:
             what=f"{name} is Established",
             seen=lambda name=name: client.get(CRDS, name).get("status"),
         )
+    # Established is said before all of the server knows them; kubectl explains by this document.
+    wait_for(
+        lambda: all(name.partition(".")[0] in _served_paths(client) for name in names),
+        what="the definitions are served",
+    )
+
+
+def _served_paths(client: Client) -> str:
+    document = client.request("GET", "/openapi/v3/apis/greentraining.io/v1alpha1")
+    return " ".join(document["paths"])
 
 
 def _is_established(client: Client, name: str) -> bool:
@@ -102,3 +113,12 @@ def kubelet(admin: Client, namespace: str, tmp_path: Path) -> Iterator[FakeKubel
     fake.start()
     yield fake
     fake.stop()
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane) -> Iterator[ApiProxy]:
+    """Between one client and the API server: `kubeconfig_for(..., server=proxy.url)`."""
+    between = ApiProxy(control_plane.server, control_plane.authority)
+    between.start()
+    yield between
+    between.stop()

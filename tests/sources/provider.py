@@ -76,26 +76,23 @@ class Provider:
 def serving() -> Iterator[Provider]:
     """A provider in a thread of its own, so that a subprocess can ask it too."""
     provider, started, loop = Provider(), threading.Event(), asyncio.new_event_loop()
+    ended = asyncio.Event()
 
-    async def start() -> None:
+    async def serve() -> None:
         app = web.Application()
         app.router.add_get("/{path:.*}", provider.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        stop.append(runner)
         started.set()
-
-    stop: list[web.AppRunner] = []
+        await ended.wait()
+        await runner.cleanup()
 
     def work() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(stop[0].cleanup())
-        loop.close()
+        # The runner cancels what a slow reply has left.
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -103,7 +100,7 @@ def serving() -> Iterator[Provider]:
     try:
         yield provider
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(ended.set)
         thread.join(30)
 
 

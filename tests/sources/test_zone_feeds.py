@@ -214,12 +214,18 @@ def test_the_past_is_remembered_for_28_days(provider: Provider, namespace: Names
     with_feeds(provider, namespace, body, zone(NESO))
 
 
-def test_an_earlier_history_is_taken_up(provider: Provider, namespace: Namespace) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_earlier_history_is_taken_up(
+    provider: Provider, namespace: Namespace, is_late: bool
+) -> None:
     earlier = EMPTY.with_observed(Signal.AVERAGE_DIRECT, slots(0, 90, 91), T0 + 2 * HOUR)
     now = T0 + 72 * HOUR
     neso_works(provider, now)
 
     async def body(feeds: ZoneFeeds) -> None:
+        if is_late:
+            feeds.set_zones([zone(NESO)])
+            await feeds.refresh(now)
         feeds.set_zones([zone(NESO)], {"gb": earlier})
         await feeds.refresh(now)
         recorded = known(feeds, now).recorded
@@ -264,6 +270,7 @@ def _in_germany() -> dict[str, object]:
     ("error", "says"),
     [
         (OSError("token=abc"), "it cannot be read (OSError)"),
+        (UnicodeDecodeError("utf-8", b"abc", 0, 1, "x"), "it cannot be read (UnicodeDecodeError)"),
         (TimeoutError(), "it cannot be read (TimeoutError)"),
         (aiohttp.ClientError("auth-token: abc"), "it cannot be read (ClientError)"),
         (GreenError("the API server is away"), "the API server is away"),
@@ -365,3 +372,19 @@ def test_a_static_zone_is_never_asked(provider: Provider, namespace: Namespace) 
         assert known(feeds, T0).description == "static 210 g/kWh"
 
     with_feeds(provider, namespace, body, zone(STATIC))
+
+
+def test_the_same_zones_set_during_a_refresh_keep_its_answer(
+    provider: Provider, namespace: Namespace
+) -> None:
+    provider.script("intensity", Reply(neso(T0, 96), delay=0.3))
+
+    async def body(feeds: ZoneFeeds) -> None:
+        running = asyncio.create_task(feeds.refresh(T0))
+        while not provider.questions:
+            await asyncio.sleep(0.01)
+        feeds.set_zones([zone(NESO)])
+        await running
+        assert known(feeds, T0).description == "ukNeso"
+
+    with_feeds(provider, namespace, body, zone(NESO))

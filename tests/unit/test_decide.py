@@ -12,7 +12,7 @@ from green_api.contract import Outcome, Progress, Summary
 from green_api.status import ConditionStatus, ConditionType, JobStatus, State
 from green_api.units import Emissions, Energy, Intensity
 from green_operator.lifecycle.decide import decide
-from green_operator.lifecycle.types import DesiredRun, RunEnd, RunView, Snapshot
+from green_operator.lifecycle.types import DesiredRun, Obstacle, RunEnd, RunView, Snapshot
 from green_operator.plan.types import Expectation, Plan, PlanReason, Window
 
 from tests.unit.factories import hours, job
@@ -36,10 +36,13 @@ def a_plan(start: float, end: float, reason: PlanReason = PlanReason.LOWEST_EMIS
 
 def a_run(**changes: Any) -> RunView:
     run = RunView(
-        number=1, suspend=True, active=0, failed_attempts=0, end=None, reason="", message="",
+        number=1, suspend=True, active=0, running=0, failed_attempts=0, end=None, reason="", message="",
         summary=None,
     )  # fmt: skip
     return replace(run, **changes)
+
+
+WORKING = a_run(active=1, running=1, suspend=False)
 
 
 def a_snapshot(**changes: Any) -> Snapshot:
@@ -55,7 +58,7 @@ def a_snapshot(**changes: Any) -> Snapshot:
         attempts=0,
         active_time=timedelta(0),
         progress=None,
-        progress_available=True,
+        progress_problem="",
         statement=None,
         previous=None,
     )
@@ -77,7 +80,7 @@ def condition(status: JobStatus, kind: ConditionType) -> tuple[str, str]:
 def test_it_waits_with_a_suspended_run() -> None:
     decision = decide(a_snapshot())
     assert decision.status.state is State.PLANNED
-    assert decision.run == DesiredRun(1, suspend=True)
+    assert decision.run == DesiredRun(1, suspend=True, zone="gb")
     assert decision.status.planned_start == hours(5)
     assert decision.status.saved == "+6 g (38 %) expected"
     assert decision.status.message == (
@@ -88,26 +91,48 @@ def test_it_waits_with_a_suspended_run() -> None:
 
 def test_it_runs_in_its_window() -> None:
     decision = decide(a_snapshot(now=hours(5)))
-    assert decision.run == DesiredRun(1, suspend=False)
+    assert decision.run == DesiredRun(1, suspend=False, zone="gb")
     # It is not called running before a pod is.
     assert decision.status.state is State.PLANNED
-    running = decide(a_snapshot(now=hours(5), run=a_run(active=1), started=hours(5)))
+    running = decide(a_snapshot(now=hours(5), run=WORKING, started=hours(5)))
     assert running.status.state is State.RUNNING
 
 
+def test_it_is_not_resumed_while_a_pod_is_still_there() -> None:
+    ending = Obstacle("PodNotEnding", "pod x does not end: node y may be down")
+    run = a_run(active=1, obstacle=ending)
+    decision = decide(a_snapshot(now=hours(5), started=hours(1), run=run))
+    assert decision.run == DesiredRun(1, suspend=True, zone="gb")
+    assert decision.status.state is State.SUSPENDED
+    assert condition(decision.status, ConditionType.RUNNING) == ("False", "PodNotEnding")
+    # Neither a person nor the plan holds it.
+    assert condition(decision.status, ConditionType.SUSPENDED) == ("False", "NotSuspended")
+
+
+def test_a_run_that_was_deleted_by_hand_is_followed_by_the_next() -> None:
+    decision = decide(a_snapshot(now=hours(5), started=hours(1), next_run=3))
+    assert decision.run == DesiredRun(3, suspend=False, zone="gb")
+
+
+def test_a_job_expires_only_after_its_end() -> None:
+    run = a_run(end=RunEnd.COMPLETE, summary=done("0" * 64))
+    brief = job(ttlSecondsAfterFinished=60)
+    assert decide(a_snapshot(job=brief)).expires is None
+    assert decide(a_snapshot(job=brief, run=run)).expires == hours(1) + timedelta(minutes=1)
+    assert decide(a_snapshot(run=run)).expires is None
+
+
 def test_it_is_suspended_by_plan_between_windows() -> None:
-    decision = decide(a_snapshot(started=hours(0), run=a_run(active=1, suspend=False)))
-    assert decision.run == DesiredRun(1, suspend=True)
+    decision = decide(a_snapshot(started=hours(0), run=WORKING))
+    assert decision.run == DesiredRun(1, suspend=True, zone="gb")
     assert decision.status.state is State.SUSPENDED
     assert condition(decision.status, ConditionType.SUSPENDED) == ("True", "Plan")
 
 
 def test_a_job_that_is_not_interruptible_is_not_suspended_once_begun() -> None:
     spec = {"completeWithin": "24h", "expectedDuration": "2h", "interruptible": False}
-    decision = decide(
-        a_snapshot(job=job(schedule=spec), started=hours(0), run=a_run(active=1, suspend=False))
-    )
-    assert decision.run == DesiredRun(1, suspend=False)
+    decision = decide(a_snapshot(job=job(schedule=spec), started=hours(0), run=WORKING))
+    assert decision.run == DesiredRun(1, suspend=False, zone="gb")
     assert decision.status.state is State.RUNNING
 
 
@@ -121,7 +146,7 @@ def test_a_persons_pause_wins_over_the_plan(started: float | None, state: State)
             run=a_run(suspend=False),
         )
     )
-    assert decision.run == DesiredRun(1, suspend=True)
+    assert decision.run == DesiredRun(1, suspend=True, zone="gb")
     assert decision.status.state is state
     if started is not None:
         assert condition(decision.status, ConditionType.SUSPENDED) == ("True", "Person")
@@ -155,7 +180,7 @@ def test_a_failed_run_fails_the_job_with_its_reason() -> None:
 
 
 def test_a_missed_deadline_fails_only_where_asked_and_after_the_last_attempt() -> None:
-    late = a_snapshot(now=hours(25), started=hours(20), plan=a_plan(25, 26), run=a_run(active=1))
+    late = a_snapshot(now=hours(25), started=hours(20), plan=a_plan(25, 26), run=WORKING)
     assert decide(late).status.state is State.RUNNING
     schedule = {
         "completeWithin": "24h",
@@ -164,7 +189,7 @@ def test_a_missed_deadline_fails_only_where_asked_and_after_the_last_attempt() -
         "onDeadlineMissed": "Fail",
     }
     strict = replace(late, job=job(schedule=schedule))
-    assert decide(strict).run == DesiredRun(1, suspend=True)
+    assert decide(strict).run == DesiredRun(1, suspend=True, zone="gb")
     gone = decide(replace(strict, run=a_run(active=0)))
     assert condition(gone.status, ConditionType.FAILED) == ("True", "DeadlineExceeded")
 
@@ -186,9 +211,7 @@ def test_a_status_that_says_the_same_is_the_same() -> None:
 
 def test_conditions_keep_the_time_of_their_last_transition() -> None:
     first = decide(a_snapshot())
-    later = decide(
-        a_snapshot(now=hours(5), started=hours(5), run=a_run(active=1), previous=first.status)
-    )
+    later = decide(a_snapshot(now=hours(5), started=hours(5), run=WORKING, previous=first.status))
     suspended = decide(
         a_snapshot(
             now=hours(8), started=hours(5), plan=a_plan(9, 10), run=a_run(), previous=later.status
@@ -205,13 +228,16 @@ def test_missing_data_and_silence_are_conditions() -> None:
         a_snapshot(
             plan=plan,
             intensity_known=False,
-            run=a_run(active=1),
+            run=WORKING,
             started=hours(1),
-            progress_available=False,
+            progress_problem="the pod does not answer",
         )
     )
     assert condition(decision.status, ConditionType.INTENSITY_AVAILABLE)[0] == ConditionStatus.FALSE
-    assert condition(decision.status, ConditionType.PROGRESS_AVAILABLE) == ("False", "NoAnswer")
+    assert condition(decision.status, ConditionType.PROGRESS_AVAILABLE) == (
+        "False",
+        "NoUsableAnswer",
+    )
     at_risk = decide(a_snapshot(plan=a_plan(1, 3, PlanReason.DEADLINE_AT_RISK)))
     assert condition(at_risk.status, ConditionType.DEADLINE_AT_RISK) == ("True", "DoesNotFit")
 

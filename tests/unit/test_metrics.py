@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from green_api.contract import Mark
-from green_api.status import JobStatus, State
+from green_api.status import EnergyStatus, JobStatus, State
 from green_api.units import Power
 from green_operator.account.statement import Statement, state_account
-from green_operator.metrics import Metrics
+from green_operator.metrics import Metrics, standing
 
 from tests.unit.factories import T0, attempt, job, outlook, sample
 
@@ -41,7 +41,7 @@ def test_a_new_process_counts_only_what_is_new() -> None:
 
 def test_jobs_are_counted_in_every_state() -> None:
     metrics = Metrics()
-    metrics.count_jobs([(job(), STATUS), (job(), None)])
+    metrics.count_jobs([standing(job(), STATUS), standing(job(), None)])
     counts = {
         state: metrics.registry.get_sample_value(
             "green_jobs", {"namespace": "default", "task": "train", "state": state.value}
@@ -50,3 +50,13 @@ def test_jobs_are_counted_in_every_state() -> None:
     }
     assert counts[State.RUNNING] == 1
     assert counts[State.FAILED] == 0
+
+
+def test_the_series_of_a_deleted_job_go_and_its_energy_stays_counted() -> None:
+    metrics = Metrics()
+    status = STATUS.model_copy(update={"energy": EnergyStatus(joules=100)})
+    metrics.record(job(), status, a_statement(100))
+    metrics.forget("default", "shrink")
+    labels = {"namespace": "default", "name": "shrink"}
+    assert metrics.registry.get_sample_value("green_job_energy_joules", labels) is None
+    assert energy(metrics) == pytest.approx(100)

@@ -111,8 +111,8 @@ class Book:
         self.amounts: dict[_AmountKey, Amount] = {}
         self.kept = Useful()
         self.latest: list[AttemptBook] = []
-        self._reserved = reserved
-        self._earliest = earliest
+        self.reserved = reserved
+        self.earliest = earliest
         self._closed_active = timedelta(0)
 
     def attempt(self, uid: str) -> AttemptBook | None:
@@ -224,7 +224,7 @@ class Book:
         millijoules: int,
         intensity: Outlook | None,
     ) -> None:
-        placed = self._earliest + self.kept.duration + attempt.pending.duration
+        placed = self.earliest + self.kept.duration + attempt.pending.duration
         length = interval.end - interval.start
         amount = amount_in(millijoules, Window(placed, placed + length), intensity)
         unknown = amount.unaccounted_millijoules > 0
@@ -244,7 +244,7 @@ class Book:
         if attempt.end is None or attempt.told_end or attempt.end <= attempt.last:
             return
         unseen = Window(attempt.last, attempt.end)
-        energy = self._reserved * (unseen.end - unseen.start)
+        energy = self.reserved * (unseen.end - unseen.start)
         amount = amount_in(round(energy.joules * 1000), unseen, intensity)
         attempt.tail = (intensity.signal if intensity else None, amount)
 

@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import aiohttp
@@ -25,15 +25,11 @@ from green_api.contract import (
 from green_api.units import Power
 from pydantic import ValidationError
 
+from green_operator.account.plausible import why_implausible
 from green_operator.objects.observed import PodRecord
 
 _TIMEOUT_SECONDS: Final = 3.0
 _CONCURRENCY: Final = 64
-# A device may draw more than the power table says, never many times as much.
-_PLAUSIBLE_FACTOR: Final = 4.0
-# What a start-up, or a table with too low a figure, may use beyond that.
-_PLAUSIBLE_SLACK_JOULES: Final = 10_000.0
-_CLOCK_SKEW: Final = timedelta(minutes=5)
 _PAGES: Final = 20
 
 
@@ -169,10 +165,5 @@ class PodAsker:
 
 def _implausible(reply: ProgressReply, reserved: Power, since: datetime, now: datetime) -> str:
     """What is not to be believed of a reply; empty where all is plausible."""
-    for entry in (*reply.entries, reply.current):
-        if not since - _CLOCK_SKEW <= entry.time <= now + _CLOCK_SKEW:
-            return "the pod's answer tells of another time"
-        most = (reserved * (entry.time - since + _CLOCK_SKEW)).joules * _PLAUSIBLE_FACTOR
-        if sum(c.joules for c in entry.counters) > most + _PLAUSIBLE_SLACK_JOULES:
-            return "the pod claims more energy than its reservation can draw"
-    return ""
+    entries = (*reply.entries, reply.current)
+    return next((w for e in entries if (w := why_implausible(e, reserved, since, now))), "")

@@ -7,7 +7,7 @@ import base64
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from green_api.base import describe_problems
@@ -135,9 +135,8 @@ class Zones:
         """Bring everything up to now; whether what is planned by has changed."""
         if self._changed.is_set():
             self._changed.clear()
-            new = [name for name in self._zones if name not in self._stored]
-            histories = {name: await self._load_history(name) for name in new}
-            self._feeds.set_zones(self._zones.values(), histories)
+            self._feeds.set_zones(self._zones.values())
+        await self._load_histories()
         now = self._clock()
         polled = await self._feeds.refresh(now)
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -231,21 +230,24 @@ class Zones:
             if slot is not None and resolution.outlook is not None:
                 self._metrics.set_intensity(name, resolution.outlook.signal, slot.intensity)
 
-    async def _load_history(self, zone: str) -> History:
-        try:
-            body = await self._api.get(CONFIG_MAPS, self._namespace, history_name(zone))
-        except ApiError as error:
-            _logger.warning("the history of zone %s cannot be read: %s", zone, error)
-            return EMPTY
-        packed = ((body or {}).get("binaryData") or {}).get(_HISTORY_KEY)
-        if packed is None:
-            return EMPTY
-        data = base64.b64decode(packed)
-        history, problem = read_history(data)
-        if problem:
-            _logger.warning("zone %s: %s", zone, problem)
-        self._stored[zone] = (self._clock(), data)
-        return history
+    async def _load_histories(self) -> None:
+        """Take over what an earlier process has stored; tried again until it could be read."""
+        loaded: dict[str, History] = {}
+        for zone in self._zones.keys() - self._stored.keys():
+            try:
+                body = await self._api.get(CONFIG_MAPS, self._namespace, history_name(zone))
+            except ApiError as error:
+                _logger.warning("the history of zone %s cannot be read: %s", zone, error)
+                continue
+            packed = ((body or {}).get("binaryData") or {}).get(_HISTORY_KEY, "")
+            data = base64.b64decode(packed)
+            loaded[zone], problem = read_history(data) if data else (EMPTY, "")
+            if problem:
+                _logger.warning("zone %s: %s", zone, problem)
+            # What has just been observed is stored soon, and then once an hour.
+            self._stored[zone] = (datetime.min.replace(tzinfo=UTC), data)
+        if loaded:
+            self._feeds.set_zones(self._zones.values(), loaded)
 
     async def _keep_history(self) -> None:
         """Store what was observed, at most once an hour and only if it is something new."""
@@ -253,10 +255,11 @@ class Zones:
         for zone in self._zones:
             history = self._feeds.history(zone)
             stored = self._stored.get(zone)
-            if not history.series or (stored is not None and now < stored[0] + _HISTORY_EVERY):
+            # One that could not be read yet must not be overwritten.
+            if stored is None or not history.series or now < stored[0] + _HISTORY_EVERY:
                 continue
             data = pack(history)
-            if stored is not None and stored[1] == data:
+            if stored[1] == data:
                 continue
             try:
                 await self._store(zone, data)

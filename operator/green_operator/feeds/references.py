@@ -8,7 +8,7 @@ from typing import Protocol
 class References(Protocol):
     """Reads the keys of ConfigMaps and Secrets; a cluster and one machine have one each.
 
-    Either may raise ``GreenError``, ``OSError`` (``TimeoutError`` is one) or
+    Either may raise ``GreenError``, ``OSError`` (``TimeoutError`` is one), ``UnicodeError`` or
     ``aiohttp.ClientError``: the source then counts as failed and is asked again soon. Both are
     called anew for each poll, so that a new trace or key is used without a restart.
     """

@@ -25,7 +25,7 @@ from green_operator.sources.zones import Resolution, SourceData, Unavailable, re
 _AT_A_TIME: Final = 4
 _LONGEST_REASON: Final = 200
 # What a question or a reference can fail with; anything else is a mistake of the program.
-_FAILURES: Final = (GreenError, OSError, aiohttp.ClientError)
+_FAILURES: Final = (GreenError, OSError, UnicodeError, aiohttp.ClientError)
 _MOMENT: Final = timedelta(microseconds=1)
 _UNKNOWN_ZONE: Final = Resolution(None, None, "there is no GridZone of that name")
 
@@ -84,7 +84,7 @@ class ZoneFeeds:
 
         Args:
             zones: all of them.
-            histories: for zones that are new here, what was observed of them earlier.
+            histories: what was observed of zones earlier; what is known here counts more.
 
         """
         given = histories or {}
@@ -201,9 +201,14 @@ class ZoneFeeds:
 
 
 def _taken_over(zone: GridZone, before: _ZoneFeed | None, history: History) -> _ZoneFeed:
-    known = {feed.source: feed for feed in before.feeds} if before else {}
+    if before is None:
+        return _ZoneFeed(zone, tuple(_Feed(source) for source in zone.spec.sources), history)
+    if zone == before.zone and not history.series:
+        # The same value, so that a refresh that is under way still counts.
+        return before
+    known = {feed.source: feed for feed in before.feeds}
     feeds = tuple(known.get(source, _Feed(source)) for source in zone.spec.sources)
-    return _ZoneFeed(zone, feeds, before.history if before else history)
+    return _ZoneFeed(zone, feeds, before.history.over(history))
 
 
 def _with_observed(history: History, feeds: Sequence[_Feed], now: datetime) -> History:

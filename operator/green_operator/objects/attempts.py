@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from green_api.contract import JournalEntry, Mark
 
 from green_operator.account.book import AttemptBook, Book
+from green_operator.account.plausible import why_implausible
 from green_operator.account.readings import Sample
 from green_operator.objects.observed import PodRecord
 from green_operator.plan.types import Outlook
@@ -55,7 +56,7 @@ def enter_attempts(
     """
     for pod in pods:
         if pod.started is not None:
-            _enter_pod(book, pod, words.get(pod.uid, Word()), zones.get(pod.uid), intensities)
+            _enter_pod(book, pod, words.get(pod.uid, Word()), zones.get(pod.uid), intensities, now)
     known = {pod.uid: pod for pod in pods}
     for attempt in book.latest:
         if attempt.end is None:
@@ -63,14 +64,20 @@ def enter_attempts(
 
 
 def _enter_pod(
-    book: Book, pod: PodRecord, word: Word, zone: str | None, intensities: Intensities
+    book: Book,
+    pod: PodRecord,
+    word: Word,
+    zone: str | None,
+    intensities: Intensities,
+    now: datetime,
 ) -> None:
     assert pod.started is not None  # noqa: S101 - the caller's check
     own = book.begin(pod.uid, pod.started, zone)
     summary = pod.summary()
     told = list(word.entries)
     if summary is not None:
-        told += [*summary.kept, *([summary.final] if summary.final else [])]
+        last_words = [*summary.kept, *([summary.final] if summary.final else [])]
+        told += [e for e in last_words if not why_implausible(e, book.reserved, book.earliest, now)]
     by_sequence = {entry.sequence: entry for entry in told if entry.sequence > book.sequence}
     for sequence, entry in sorted(by_sequence.items()):
         attempt = _attempt_of(book, entry, zone)

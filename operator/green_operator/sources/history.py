@@ -58,16 +58,24 @@ class History:
         Only what has ended is history; what ended more than 28 days ago is left out.
         """
         ended = [slot for slot in observed if slot.end <= now]
-        merged = overlay(ended, self.of(signal))
-        kept = tuple(
-            slot
-            for slot in merged
-            if slot.end > now - SPAN and SHORTEST_STEP <= slot.duration <= LONGEST_STEP
-        )
+        merged = _laid_over(ended, self.of(signal))
+        kept = tuple(slot for slot in merged if slot.end > now - SPAN)
         return History({**self.series, signal: kept})
+
+    def over(self, earlier: History) -> History:
+        """The history, and where it knows nothing an earlier one."""
+        signals = {*self.series, *earlier.series}
+        return History({s: _laid_over(self.of(s), earlier.of(s)) for s in signals})
 
 
 EMPTY: Final = History()
+
+
+def _laid_over(over: Sequence[Slot], under: Sequence[Slot]) -> tuple[Slot, ...]:
+    """Both series as one; slivers that are left between two grids of time are left out."""
+    return tuple(
+        slot for slot in overlay(over, under) if SHORTEST_STEP <= slot.duration <= LONGEST_STEP
+    )
 
 
 def pack(history: History) -> bytes:

@@ -252,7 +252,12 @@ class Client:
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", version: str = "0"
     ) -> Iterator[tuple[str, Object]]:
-        """Events until the server ends the stream, which it does within 30 seconds."""
+        """Events until the server ends the stream, which it does within 30 seconds.
+
+        Raises:
+            ApiError: the server refused, or ended the stream with an error.
+
+        """
         query: dict[str, object] = {
             "watch": "1",
             "resourceVersion": version,
@@ -276,6 +281,8 @@ class Client:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise ApiError(event["object"].get("code", 0), event["object"])
                     yield event["type"], event["object"]
         finally:
             response.close()

@@ -45,6 +45,7 @@ class ControlPlane:
         self._authority = Authority(folder / "pki")
         self._etcd_port, self._etcd_peer_port = free_port(), free_port()
         self.server = f"https://127.0.0.1:{free_port()}"
+        self.authority = self._authority.certificate
         self.audit = AuditLog(folder / "audit.log")
         self.admin_kubeconfig = self.kubeconfig("admin", groups=("system:masters",))
         self.admin = Client.from_kubeconfig(self.admin_kubeconfig)
@@ -158,7 +159,7 @@ class ControlPlane:
     def _write_kubeconfig(self, user: str, credentials: Mapping[str, str], server: str) -> Path:
         cluster = {"server": server or self.server}
         if cluster["server"].startswith("https"):
-            cluster["certificate-authority"] = str(self._authority.certificate)
+            cluster["certificate-authority"] = str(self.authority)
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -198,13 +199,15 @@ class ControlPlane:
             "--advertise-address=192.0.2.1",
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
-            f"--client-ca-file={self._authority.certificate}",
+            f"--client-ca-file={self.authority}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
             f"--service-account-key-file={signing_key}",
             f"--service-account-signing-key-file={signing_key}",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--authorization-mode=RBAC",
+            # It needs etcd 3.4.31, Debian's is older; without the gate watches from 0 would fail.
+            "--feature-gates=WatchList=false",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit.path}",
         )

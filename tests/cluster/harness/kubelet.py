@@ -15,13 +15,13 @@ from random import SystemRandom
 from typing import Final
 from uuid import uuid4
 
-import urllib3
 from green_api.contract import DEFAULT_PORT, PORT_ENV
 from green_jobs.supervisor import now
 
 from tests.cluster.harness.answers import Endpoint
 from tests.cluster.harness.client import NODES, PODS, ApiError, Client, Object
 from tests.cluster.harness.container import Claim, Container, Truth
+from tests.cluster.harness.feed import UNREACHABLE, PodFeed
 from tests.cluster.harness.pods import (
     FakePod,
     ended_status,
@@ -44,7 +44,6 @@ POD_NETWORK: Final = "127.64.0.0/10"
 """All of 127.0.0.0/8 is this machine, so each pod has an address of its own without any set-up."""
 _TICK_SECONDS: Final = 0.05
 _ADDRESSES: Final = itertools.count(SystemRandom().randrange(1, 2**21))
-_UNREACHABLE: Final = (OSError, urllib3.exceptions.HTTPError)
 
 
 @dataclass(frozen=True)
@@ -88,35 +87,32 @@ class FakeKubelet:
         """Mistakes of the harness or of a pod's template; ``stop`` fails where there is one."""
         self._client = client
         self._folder = folder
-        self._namespaces = namespaces
         self._label = label
         self._claims: dict[tuple[str, str], Claim] = {}
         self._by_uid: dict[str, FakePod] = {}
-        self._inbox: list[tuple[str, Object]] = []
-        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._feed = PodFeed(client, label, namespaces, self._wake)
+        self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
 
     # -- tests say what is there and what happens
 
     def start(self) -> None:
         if not self.nodes:
             self.add_node()
-        for work in (self._watch, self._run):
-            thread = threading.Thread(target=work, name=f"kubelet{work.__name__}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._feed.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """End all pods and take the nodes away."""
+        self._feed.stop()
         self._stopped.set()
         self._wake.set()
-        self._threads[-1].join(10)
+        self._thread.join(10)
         for pod in self._by_uid.values():
             self._clear(pod)
         for node in self.nodes:
-            with suppress(ApiError, *_UNREACHABLE):
+            with suppress(ApiError, *UNREACHABLE):
                 self._client.delete(NODES, node.name)
         assert not self.errors, "\n".join(self.errors)
 
@@ -214,40 +210,6 @@ class FakeKubelet:
         assert pod.container is not None
         return pod.container
 
-    # -- what the server says
-
-    def _watch(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                listed = self._client.request(
-                    "GET", PODS.path(), query={"labelSelector": self._label}
-                )
-                for item in listed["items"]:
-                    self._note("MODIFIED", item)
-                present = {item["metadata"]["uid"] for item in listed["items"]}
-                for uid in set(self._by_uid) - present:
-                    self._note("DELETED", self._by_uid[uid].object)
-                version = listed["metadata"]["resourceVersion"]
-                while version and not self._stopped.is_set():
-                    version = self._follow(version)
-            except (ApiError, ValueError, KeyError, AttributeError, *_UNREACHABLE):
-                self._stopped.wait(0.2)  # the server is away; the list says what was missed
-
-    def _follow(self, version: str) -> str:
-        for kind, item in self._client.watch(PODS, labels=self._label, version=version):
-            if kind == "ERROR" or self._stopped.is_set():
-                return ""
-            version = item["metadata"]["resourceVersion"]
-            if kind != "BOOKMARK":
-                self._note(kind, item)
-        return version
-
-    def _note(self, kind: str, item: Object) -> None:
-        if self._namespaces is None or item["metadata"]["namespace"] in self._namespaces:
-            with self._lock:
-                self._inbox.append((kind, item))
-            self._wake.set()
-
     # -- what the kubelet does
 
     def _run(self) -> None:
@@ -259,9 +221,7 @@ class FakeKubelet:
                 self._guarded_step(pod)
 
     def _take_in(self) -> None:
-        with self._lock:
-            inbox, self._inbox = self._inbox, []
-        for kind, item in inbox:
+        for kind, item in self._feed.take():
             uid = item["metadata"]["uid"]
             if uid not in self._by_uid:
                 if kind == "DELETED":
@@ -283,7 +243,7 @@ class FakeKubelet:
                 return
             if error.status < 500 and error.status != 429:
                 self.errors.append(f"{pod.name}: {error}")
-        except _UNREACHABLE:
+        except UNREACHABLE:
             self._stopped.wait(0.2)
         except Exception:
             self.errors.append(f"{pod.name}: {traceback.format_exc()}")
@@ -428,7 +388,7 @@ class FakeKubelet:
         if pod.endpoint is not None:
             pod.endpoint.close()
         if pod.node:
-            with suppress(ApiError, *_UNREACHABLE):
+            with suppress(ApiError, *UNREACHABLE):
                 self._erase(pod)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -142,7 +141,7 @@ class OperatorProcess:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as page:
                 return str(page.read().decode())
-        except (urllib.error.URLError, OSError, socket.timeout):
+        except (TimeoutError, urllib.error.URLError, OSError):
             return None
 
     def metric(self, name: str, **labels: str) -> float:

@@ -64,14 +64,23 @@ def _tool(name: str, assets: str | None, package: str) -> Path:
 
 
 def _build(version: str, names: list[str]) -> dict[str, Path]:
-    script = ROOT / "scripts" / "build_kubernetes.py"
-    finished = subprocess.run(
-        [sys.executable, script, "--version", version, *names], stdout=subprocess.PIPE, text=True
-    )
-    if finished.returncode:
-        msg = f"{', '.join(names)} {version} cannot be built; see the output of {script.name}"
+    command = [sys.executable, str(ROOT / "scripts" / "build_kubernetes.py")]
+    last = ""
+    with subprocess.Popen(
+        [*command, "--version", version, *names],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stderr is not None
+        assert script.stdout is not None
+        for line in script.stderr:  # a build of minutes is to be seen
+            sys.stderr.write(line)
+            last = line.strip()
+        folder = Path(script.stdout.read().strip())
+    if script.returncode:
+        msg = f"{', '.join(names)} {version} cannot be built: {last}"
         raise UnavailableError(msg)
-    folder = Path(finished.stdout.strip())
     return {name: folder / name for name in names}
 
 

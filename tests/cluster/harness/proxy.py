@@ -236,8 +236,8 @@ class ApiProxy:
                 # Whoever watches or is kept waiting says no more, except that it hangs up.
                 if not await _unless_hung_up(reader, answer):
                     break
-        except (OSError, EOFError, asyncio.LimitOverrunError):
-            pass
+        except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # either end hung up, or the proxy stops
         finally:
             self._watches.discard(writer)
             upstream.close()

@@ -1,0 +1,81 @@
+"""One whole life of a job, watched over while faults are injected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from tests.cluster.harness.operator import OperatorProcess
+from tests.cluster.harness.proxy import ApiProxy
+from tests.cluster.harness.script import UNTIL_TOLD
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.world import World, joules_of
+
+# A restarted replica has to wait until its predecessor's lease has run out.
+ELECTION = {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"}
+
+
+class Life:
+    """One job from its creation to its success, with a suspension, beside a mortal operator."""
+
+    def __init__(self, world: World, proxy: ApiProxy, timeout: float = 60) -> None:
+        self.timeout = timeout
+        self.world = world
+        self.proxy = proxy
+        self.deaths = 0
+        self.operator: OperatorProcess = self._start()
+
+    def run(self) -> None:
+        world, kubelet = self.world, self.world.kubelet
+        kubelet.scripts["shrink"] = UNTIL_TOLD
+        world.create("shrink", ttlSecondsAfterFinished=100_000)
+        self.until("Running")
+        kubelet.wait_running("shrink")
+        world.change("shrink", {"suspend": True})
+        self.until("Suspended")
+        self.wait(lambda: not world.pods("shrink"), "the pod is gone")
+        world.change("shrink", {"suspend": False})
+        self.until("Running")
+        self.wait(lambda: kubelet.running("shrink"), "it runs again")
+        kubelet.finish("shrink")
+        self.until("Succeeded")
+
+    def until(self, state: str) -> None:
+        self.wait(lambda: self.world.status("shrink").get("state") == state, f"it is {state}")
+
+    def wait(self, predicate: Callable[[], object], what: str) -> None:
+        """Wait, and start the operator again where it has died."""
+
+        def tended() -> object:
+            if self.operator.exit_code is not None:
+                self.deaths += 1
+                self.operator = self._start()
+            return predicate()
+
+        wait_for(
+            tended, self.timeout, what,
+            seen=lambda: (self.world.status("shrink"), [o.tail(30) for o in self.world.operators]),
+        )  # fmt: skip
+
+    def _start(self) -> OperatorProcess:
+        name = f"operator-{len(self.world.operators)}"
+        config = {"leaderElection": ELECTION}
+        return self.world.start_operator(name, config=config, server=self.proxy.url)
+
+
+def check(world: World) -> None:
+    """What has to hold whatever was killed."""
+    status = world.status("shrink")
+    assert len(world.runs("shrink")) == 1
+    truths = world.kubelet.truth("shrink")
+    assert len(truths) == 2
+    for earlier, later in pairwise(truths):
+        assert earlier.ended is not None
+        assert earlier.ended <= later.started, "two pods at once"
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.005)
+    assert status["run"]["attempts"] == 2
+    assert status["account"]["latest"][-1]["succeeded"] is True
+    told = world.events("shrink")
+    assert len(told) == len(set(told)), f"told twice: {told}"

@@ -1,0 +1,137 @@
+"""The API server refuses, stalls, drops, forgets or is away: the life goes on to its right end."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cluster.harness.client import GREEN_JOBS
+from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.proxy import Action, ApiProxy, Request
+from tests.cluster.harness.script import UNTIL_TOLD
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.life import Life, check
+from tests.cluster.operator.world import World
+from tests.conftest import SEED, WHOLE
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which a request goes wrong."""
+
+    action: Action
+    status: int = 500
+    retry_after: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.action.name}-{self.status}"
+
+
+KINDS = (
+    Kind(Action.ANSWER, 409),
+    Kind(Action.ANSWER, 410),
+    Kind(Action.ANSWER, 429, retry_after=1),
+    Kind(Action.ANSWER, 500),
+    Kind(Action.ANSWER_AFTER, 500),
+    Kind(Action.HANG),
+    Kind(Action.HANG_AFTER),
+    Kind(Action.DROP),
+    Kind(Action.DROP_AFTER),
+)
+MOST_REQUESTS = 32
+"""An undisturbed life has so many, watches and the lease not counted."""
+SAMPLE = 5
+
+
+def is_counted(request: Request) -> bool:
+    return not request.is_watch and "/leases" not in request.path and "/namespaces/" in request.path
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane) -> Iterator[ApiProxy]:
+    made = ApiProxy(control_plane.server, control_plane.authority, counts=is_counted)
+    made.start()
+    yield made
+    made.stop()
+
+
+def cases() -> list[tuple[Kind, int]]:
+    every = [(kind, number) for number in range(1, MOST_REQUESTS + 1) for kind in KINDS]
+    return every if WHOLE else random.Random(SEED + 1).sample(every[: 20 * len(KINDS)], SAMPLE)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("kind", "number"), cases(), ids=lambda value: str(value))
+def test_one_request_goes_wrong(world: World, proxy: ApiProxy, kind: Kind, number: int) -> None:
+    world.add_node()
+    fault = proxy.inject(
+        kind.action,
+        when=lambda request: request.number == number,
+        status=kind.status,
+        retry_after=kind.retry_after,
+    )
+    life = Life(world, proxy, timeout=90)
+    life.run()
+    check(world)
+    if not fault.hits:
+        pytest.skip(f"this life had {len(proxy.counted)} requests")
+
+
+@pytest.mark.parametrize("action", [Action.SILENT_WATCH, Action.DROP])
+def test_without_any_watch_the_sweep_sees_everything(
+    world: World, proxy: ApiProxy, action: Action
+) -> None:
+    world.add_node()
+    proxy.inject(action, when=lambda request: request.is_watch, times=-1)
+    life = Life(world, proxy, timeout=90)
+    life.run()
+    check(world)
+
+
+def test_watches_that_are_dropped_begin_anew(world: World, proxy: ApiProxy) -> None:
+    world.add_node()
+    life = Life(world, proxy)
+    world.kubelet.scripts["early"] = UNTIL_TOLD
+    world.create("early")
+    world.wait("early", "Running")
+    assert proxy.drop_watches() > 0
+    life.run()
+    check(world)
+
+
+def test_what_is_deleted_while_no_watch_lives_is_swept(world: World, proxy: ApiProxy) -> None:
+    world.add_node()
+    world.kubelet.scripts["ghost"] = UNTIL_TOLD
+    life = Life(world, proxy)
+    world.create("ghost")
+    world.wait("ghost", "Running")
+    series = f'green_job_attempts{{name="ghost",namespace="{world.namespace}"}}'
+    wait_for(lambda: series in (life.operator.get("/metrics") or ""), what="its series is there")
+    proxy.inject(Action.SILENT_WATCH, when=lambda request: request.is_watch, times=-1)
+    proxy.drop_watches()
+    world.delete("ghost")
+    wait_for(lambda: series not in (life.operator.get("/metrics") or series), what="it is swept")
+    assert world.admin.find(GREEN_JOBS, "ghost", world.namespace) is None
+    assert world.runs("ghost") == []
+
+
+def test_the_api_server_is_away_for_a_while(
+    world: World, proxy: ApiProxy, control_plane: ControlPlane
+) -> None:
+    """Two minutes in the whole matrix; the operator ends with its lease and is started again."""
+    world.add_node()
+    world.kubelet.scripts["patient"] = UNTIL_TOLD
+    life = Life(world, proxy, timeout=90)
+    world.create("patient")
+    world.wait("patient", "Running")
+    with control_plane.without_apiserver():
+        time.sleep(120 if WHOLE else 10)
+    life.run()
+    check(world)
+    world.kubelet.finish("patient")
+    world.wait("patient", "Succeeded", timeout=60)
+    assert len(world.runs("patient")) == 1

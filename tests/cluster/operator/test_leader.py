@@ -1,0 +1,157 @@
+"""Two replicas: one acts, the other is ready, and none writes beside the other."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.cluster.harness.client import LEASES
+from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.operator import OperatorProcess
+from tests.cluster.harness.proxy import Action, ApiProxy
+from tests.cluster.harness.script import UNTIL_TOLD
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.world import SOON, World, now
+
+LOST_LEASE = 3
+LEASE = "green-training-operator"
+
+
+@pytest.fixture
+def make_proxy(control_plane: ControlPlane) -> Iterator[Callable[[], ApiProxy]]:
+    made: list[ApiProxy] = []
+
+    def make() -> ApiProxy:
+        proxy = ApiProxy(control_plane.server, control_plane.authority)
+        made.append(proxy)
+        proxy.start()
+        return proxy
+
+    yield make
+    for proxy in made:
+        proxy.stop()
+
+
+def leads(operator: OperatorProcess) -> bool:
+    return operator.metric("green_leader") == 1
+
+
+def holder(world: World) -> str:
+    lease = world.admin.find(LEASES, LEASE, world.namespace)
+    return str(lease["spec"].get("holderIdentity", "")) if lease else ""
+
+
+def two(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> tuple[tuple[OperatorProcess, ApiProxy], tuple[OperatorProcess, ApiProxy]]:
+    """A leader and a standby, each with its own proxy."""
+    pairs = []
+    for name in ("first", "second"):
+        proxy = make_proxy()
+        operator = world.start_operator(name, server=proxy.url)
+        pairs.append((operator, proxy))
+        wait_for(lambda: holder(world).startswith("first"), what="the first one leads")
+    return pairs[0], pairs[1]
+
+
+def test_a_standby_takes_over_within_15_seconds_of_a_kill(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> None:
+    world.add_node()
+    (leader, _), (standby, _) = two(world, make_proxy)
+    assert not leads(standby)
+    assert standby.get("/readyz") is not None
+    leader.kill()
+    killed = time.monotonic()
+    world.create("after")
+    world.wait("after", "Succeeded")
+    assert holder(world).startswith("second")
+    lease = world.admin.get(LEASES, LEASE, world.namespace)["spec"]
+    assert lease["leaseTransitions"] == 1
+    # The first write of the new leader lies before the job's end, which was seen by now.
+    assert time.monotonic() - killed < 15 + 5
+
+
+def test_an_orderly_end_hands_over_at_once(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> None:
+    (leader, _), (standby, _) = two(world, make_proxy)
+    assert leader.stop() == 0
+    wait_for(lambda: leads(standby), 5, "the standby leads")
+
+
+def test_a_leader_that_was_stopped_and_continued_writes_nothing(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> None:
+    world.add_node()
+    (leader, proxy), (standby, _) = two(world, make_proxy)
+    # Work that is never done: the old leader would go on with it at once.
+    for number in range(20):
+        world.create(f"job-{number}", suspend=True)
+    leader.signal(signal.SIGSTOP)
+    wait_for(lambda: leads(standby), 20, "the standby leads")
+    before = len(proxy.writes)
+    leader.signal(signal.SIGCONT)
+    wait_for(lambda: leader.exit_code is not None, what="the old leader ends")
+    assert leader.exit_code == LOST_LEASE
+    assert [r.shape for r in proxy.writes[before:]] == []
+
+
+def test_a_leader_whose_api_server_hangs_ends_and_writes_nothing(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> None:
+    world.add_node()
+    (leader, proxy), (standby, _) = two(world, make_proxy)
+    began = time.monotonic()
+    fault = proxy.inject(Action.HANG, when=lambda request: True, times=-1)
+    world.create("meanwhile")
+    wait_for(lambda: leader.exit_code is not None, what="the cut-off leader ends")
+    assert leader.exit_code == LOST_LEASE
+    assert time.monotonic() - began < 6 + 4
+    assert fault.hits
+    world.wait("meanwhile", "Succeeded")
+    assert leads(standby)
+    assert len(world.runs("meanwhile")) == 1
+
+
+def test_a_refused_connection_ends_neither_replica_before_its_time(
+    world: World, make_proxy: Callable[[], ApiProxy], control_plane: ControlPlane
+) -> None:
+    world.add_node()
+    (leader, _), (standby, _) = two(world, make_proxy)
+    control_plane.stop_apiserver()
+    time.sleep(2)
+    # Neither has reason to give up yet; the standby never has.
+    assert leader.exit_code is None
+    assert standby.exit_code is None
+    control_plane.start_apiserver()
+    time.sleep(8)
+    assert standby.exit_code is None
+    world.create("after")
+    world.wait("after", "Succeeded", timeout=60)
+
+
+def test_a_deadline_is_met_though_the_leader_dies_a_minute_before_the_latest_start(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> None:
+    world.add_node()
+    world.kubelet.scripts["late"] = UNTIL_TOLD
+    # It gets cleaner for hours: the latest start is the best one.
+    world.set_zone(world.set_trace([500 - 5 * i for i in range(60)], now() - timedelta(minutes=1)))
+    (leader, _), (standby, _) = two(world, make_proxy)
+    seconds = 15 * 60 + 30 * 60 + 66
+    schedule = {**SOON, "expectedDuration": "30m", "completeWithin": f"{seconds}s"}
+    world.create("late", {**schedule, "interruptible": False})
+    status = world.wait("late", "Planned")
+    latest = datetime.fromisoformat(status["plan"]["latestStart"])
+    assert timedelta(seconds=50) < latest - now() < timedelta(seconds=70)
+    leader.kill()
+    status = world.wait("late", "Running", timeout=90)
+    started = datetime.fromisoformat(status["startTime"])
+    assert started - latest < timedelta(seconds=10)
+    assert started + timedelta(minutes=30) < datetime.fromisoformat(status["deadline"])
+    assert leads(standby)

@@ -1,0 +1,198 @@
+"""A job's life in a cluster, undisturbed, and what people do to it meanwhile."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.cluster.harness.client import GREEN_JOBS, JOBS
+from tests.cluster.harness.script import UNTIL_TOLD, Script
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.world import SOON, World, joules_of, now, static
+
+
+def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["shrink"] = UNTIL_TOLD
+    soon = now() + timedelta(seconds=4)
+    world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
+    world.start_operator()
+    world.create("shrink", {**SOON, "expectedDuration": "4m", "completeWithin": "34m"})
+
+    status = world.wait("shrink", "Planned")
+    assert abs(datetime.fromisoformat(status["plannedStart"]) - soon) < timedelta(seconds=1)
+    assert status["plan"]["intensityGramsPerKilowattHour"] == 100
+    assert status["plan"]["runNowIntensityGramsPerKilowattHour"] > 100
+    assert status["saved"].endswith("expected")
+    (run,) = world.runs("shrink")
+    assert run["spec"]["suspend"] is True
+    assert world.pods("shrink") == []
+
+    world.wait("shrink", "Running")
+    # The forecast changes: the clean time begins a few seconds from now.
+    world.set_zone(
+        world.set_trace([400, 400, 50, 400, 400], now() - timedelta(minutes=9, seconds=50), "later")
+    )
+    world.wait_condition("shrink", "Suspended", "True", "Plan")
+    wait_for(lambda: not world.pods("shrink"), what="the pod is gone")
+    world.wait("shrink", "Running", timeout=40)
+    wait_for(lambda: len(world.kubelet.truth("shrink")) == 2, what="a second attempt")
+    world.kubelet.wait_running("shrink")
+    world.kubelet.finish("shrink")
+
+    status = world.wait("shrink", "Succeeded")
+    assert len(world.runs("shrink")) == 1
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.003)
+    assert status["run"]["attempts"] == 2
+    assert status["reportPath"].endswith("report.json")
+    assert world.events("shrink") == ["Planned", "Started", "Suspended", "Resumed", "Succeeded"]
+    emissions = status["emissions"]
+    assert emissions["micrograms"] > 0
+    assert emissions["differenceMicrograms"] == (
+        emissions["counterfactualMicrograms"] - emissions["micrograms"]
+    )
+
+
+def test_a_person_pauses_and_goes_on(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["shrink"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("shrink", suspend=True)
+    status = world.wait("shrink", "Planned")
+    assert "spec.suspend" in status["message"]
+    world.change("shrink", {"suspend": False})
+    world.wait("shrink", "Running")
+    world.change("shrink", {"suspend": True})
+    world.wait_condition("shrink", "Suspended", "True", "Person")
+    wait_for(lambda: not world.pods("shrink"), what="the pod is gone")
+    world.change("shrink", {"suspend": False})
+    world.wait("shrink", "Running")
+    wait_for(lambda: len(world.kubelet.truth("shrink")) == 2, what="a second attempt")
+    world.kubelet.finish("shrink")
+    status = world.wait("shrink", "Succeeded")
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.003)
+
+
+def test_a_job_that_asks_to_start_now_starts_now_and_needs_no_estimate(world: World) -> None:
+    world.add_node()
+    world.set_zone(world.set_trace([400, 400, 10, 10], now() - timedelta(minutes=7)))
+    world.start_operator()
+    world.create("urgent", {"policy": "Immediately"})
+    status = world.wait("urgent", "Succeeded")
+    assert status["plan"]["reason"] == "StartsImmediately"
+    assert "expectedEnergyJoules" not in status["plan"]
+
+
+def test_a_shorter_deadline_starts_a_waiting_job(world: World) -> None:
+    world.add_node()
+    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    world.start_operator()
+    world.create("shrink", {**SOON, "expectedDuration": "10m"})
+    world.wait("shrink", "Planned")
+    world.change("shrink", {"schedule": {"completeWithin": "26m"}})
+    status = world.wait("shrink", "Succeeded")
+    assert status["observedGeneration"] == 2
+
+
+@pytest.mark.parametrize("moment", ["Planned", "Running", "Succeeded"])
+def test_a_job_can_be_deleted_at_any_moment(world: World, moment: str) -> None:
+    world.add_node()
+    world.kubelet.scripts["shrink"] = Script(seconds=2 if moment == "Succeeded" else 600)
+    operator = world.start_operator()
+    world.create("shrink", suspend=moment == "Planned")
+    world.wait("shrink", moment)
+    world.delete("shrink")
+    wait_for(lambda: not world.runs("shrink") and not world.pods("shrink"), what="all is gone")
+    series = f'namespace="{world.namespace}"'
+    wait_for(
+        lambda: (
+            not [
+                line
+                for line in (operator.get("/metrics") or series).splitlines()
+                if line.startswith("green_job_") and series in line and "start_delay" not in line
+            ]
+        ),
+        what="the job's series are gone",
+    )
+    # The same name again is another job, with its own runs and books.
+    world.create("shrink", suspend=True)
+    status = world.wait("shrink", "Planned")
+    assert "energy" not in status or status["energy"]["joules"] == 0
+
+
+def test_a_finished_job_goes_after_its_time_to_live(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["brief"] = Script(seconds=1)
+    world.start_operator()
+    world.create("brief", ttlSecondsAfterFinished=2)
+    world.wait("brief", "Succeeded")
+    wait_for(
+        lambda: world.admin.find(GREEN_JOBS, "brief", world.namespace) is None, what="it is gone"
+    )
+    wait_for(lambda: not world.runs("brief"), what="its run is gone")
+
+
+def test_a_run_that_was_deleted_by_hand_is_followed_by_another(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["shrink"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("shrink")
+    world.wait("shrink", "Running")
+    (run,) = world.runs("shrink")
+    world.admin.delete(JOBS, run["metadata"]["name"], world.namespace)
+    wait_for(lambda: len(world.kubelet.truth("shrink")) == 2, what="a second attempt")
+    world.kubelet.wait_running("shrink")
+    world.kubelet.finish("shrink")
+    status = world.wait("shrink", "Succeeded")
+    assert status["run"]["number"] == 2
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.003)
+
+
+def test_kubectl_reads_well(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["shrink"] = Script(seconds=2)
+    world.start_operator()
+    world.create("shrink")
+    kubectl = world.plane.kubectl
+    kubectl(
+        "wait", "gtj/shrink", "-n", world.namespace, "--for=condition=Succeeded", "--timeout=30s"
+    )
+    table = kubectl("get", "gtj", "-n", world.namespace)
+    header, row = table.strip().splitlines()
+    assert header.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "SAVED", "ZONE", "AGE"]
+    assert "Succeeded" in row
+    wide = kubectl("get", "gtj", "-n", world.namespace, "-o", "wide").splitlines()[0].split()
+    assert wide[-4:] == ["ENERGY", "INTENSITY", "MESSAGE", "AGE"]
+    described = kubectl("describe", "gtj", "shrink", "-n", world.namespace)
+    assert "Succeeded  " in described
+    assert "the task is complete" in described
+
+
+def test_without_a_zone_a_job_starts_and_says_so(world: World) -> None:
+    world.add_node()
+    world.start_operator()
+    world.create("shrink", placement={"zones": ["nowhere"]})
+    status = world.wait("shrink", "Succeeded")
+    assert status["plan"]["reason"] == "IntensityUnknown"
+    condition = world.condition("shrink", "IntensityAvailable")
+    assert condition["status"] == "False"
+    assert "nowhere" in condition["message"]
+    assert status["energy"]["joules"] == pytest.approx(world.kubelet.joules("shrink"), abs=1)
+
+
+def test_a_zone_that_loses_its_source_keeps_the_job_going(world: World) -> None:
+    world.add_node()
+    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    world.start_operator()
+    world.create("shrink", {**SOON, "expectedDuration": "10m"})
+    world.wait("shrink", "Planned")
+    world.set_zone(
+        {"trace": {"configMapKeyRef": {"name": "gone", "key": "x"}, "signal": "AverageLifecycle"}},
+        static(300),
+    )
+    status = world.wait("shrink", "Succeeded")
+    condition = world.condition("shrink", "IntensityAvailable")
+    assert condition["status"] == "True"
+    assert "passed over" in condition["message"]
+    assert status["emissions"]["micrograms"] > 0

@@ -1,0 +1,171 @@
+"""Pods that fail, vanish, lie or never start: the job ends rightly and every joule is told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.harness.script import UNTIL_TOLD, Answers, Message, Pending, Script
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.world import World, joules_of
+
+QUICK = {"retries": 1}
+
+
+def test_a_pod_that_is_always_interrupted_ends_after_its_retries(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["tired"] = Script(codes=(75,), fails_after=0.3)
+    world.start_operator()
+    world.create("tired", retries=1)
+    status = world.wait("tired", "Failed", timeout=60)
+    assert world.condition("tired", "Failed")["reason"] == "BackoffLimitExceeded"
+    assert status["run"]["attempts"] == 2
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("tired"), abs=0.003)
+    assert status["energy"]["joules"] > 0
+
+
+def test_a_task_that_cannot_work_as_written_fails_at_once(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["wrong"] = Script(codes=(65,), fails_after=0.3)
+    world.start_operator()
+    world.create("wrong", retries=5)
+    status = world.wait("wrong", "Failed")
+    assert world.condition("wrong", "Failed")["reason"] == "InvalidTask"
+    assert status["run"]["attempts"] == 1
+
+
+def test_a_drained_pod_is_no_failure(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["moved"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("moved", retries=0)
+    world.wait("moved", "Running")
+    world.kubelet.evict("moved")
+    wait_for(lambda: len(world.kubelet.truth("moved")) == 2, what="another attempt")
+    world.kubelet.wait_running("moved")
+    world.kubelet.finish("moved")
+    status = world.wait("moved", "Succeeded")
+    assert status["run"]["number"] == 1
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("moved"), abs=0.003)
+
+
+def test_a_pod_that_vanishes_leaves_one_estimated_tail(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["lost"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("lost")
+    world.wait("lost", "Running")
+    wait_for(lambda: world.status("lost")["run"]["attempts"] == 1, what="it is counted")
+    world.kubelet.vanish("lost")
+    wait_for(lambda: len(world.kubelet.truth("lost")) == 2, what="another attempt")
+    world.kubelet.wait_running("lost")
+    world.kubelet.finish("lost")
+    status = world.wait("lost", "Succeeded", timeout=60)
+    first, second = status["account"]["latest"]
+    assert second["toldEnd"] is True
+    assert "tail" not in second
+    # Nobody saw the first one's last moments: they are estimated, and no more than an interval.
+    tail = first.get("tail", {"millijoules": 0, "provenance": "Estimated"})
+    assert tail["provenance"] == "Estimated"
+    assert tail["millijoules"] <= 4_000 * 1.01
+    assert status["energy"]["measuredJoules"] <= world.kubelet.joules("lost")
+
+
+def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["stuck"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("stuck", pod={"terminationGracePeriodSeconds": 1})
+    world.wait("stuck", "Running")
+    world.kubelet.lose_node("stuck")
+    world.change("stuck", {"suspend": True})
+    world.wait_condition("stuck", "Suspended", "True", "Person")
+    (run,) = world.runs("stuck")
+    assert run["spec"]["suspend"] is True
+    world.change("stuck", {"suspend": False})
+    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding", timeout=60)
+    (pod,) = world.pods("stuck")
+    assert pod["metadata"]["name"] in condition["message"]
+    assert pod["spec"]["nodeName"] in condition["message"]
+    (run,) = world.runs("stuck")
+    assert run["spec"]["suspend"] is True
+    assert "PodNotEnding" in world.events("stuck")
+
+
+@pytest.mark.parametrize("message", [Message.ABSENT, Message.TRUNCATED, Message.OTHER_UID])
+def test_exit_0_without_the_done_marker_is_no_success(world: World, message: Message) -> None:
+    world.add_node()
+    world.kubelet.scripts["mute"] = Script(seconds=0.5, message=message)
+    world.start_operator()
+    world.create("mute", retries=1)
+    world.wait("mute", "Failed", timeout=60)
+    assert world.condition("mute", "Failed")["reason"] == "NoDoneMarker"
+    assert len(world.runs("mute")) == 2
+
+
+@pytest.mark.parametrize("answers", [a for a in Answers if a is not Answers.WELL])
+def test_a_pod_that_does_not_answer_as_it_should_changes_no_job(
+    world: World, answers: Answers
+) -> None:
+    world.add_node()
+    world.kubelet.scripts["odd"] = Script(seconds=600, answers=answers)
+    operator = world.start_operator()
+    world.create("odd")
+    condition = world.wait_condition("odd", "ProgressAvailable", "False")
+    assert "energy is estimated" in condition["message"]
+    assert world.status("odd")["state"] == "Running"
+    world.kubelet.finish("odd")
+    status = world.wait("odd", "Succeeded")
+    truth = world.kubelet.joules("odd")
+    # The summary is still the job's own word, bounded by what can be believed.
+    assert joules_of(status) == pytest.approx(truth, abs=0.003)
+    endpoint = world.kubelet.pods_of("odd")[0].endpoint
+    assert endpoint is None or endpoint.redirected == []
+    assert operator.exit_code is None
+
+
+def test_a_pod_on_a_foreign_network_is_not_asked(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["far"] = UNTIL_TOLD
+    world.start_operator(config={"podNetworks": ["10.0.0.0/8"]})
+    world.create("far")
+    condition = world.wait_condition("far", "ProgressAvailable", "False")
+    assert "pod networks" in condition["message"]
+
+
+@pytest.mark.parametrize(
+    ("pending", "reason"),
+    [(Pending.UNSCHEDULABLE, "Unschedulable"), (Pending.IMAGE_PULL_BACK_OFF, "ImagePullFailed")],
+)
+def test_what_keeps_a_pod_from_starting_is_a_reason_of_its_own(
+    world: World, pending: Pending, reason: str
+) -> None:
+    world.add_node()
+    world.kubelet.scripts["blocked"] = Script(seconds=0.5, pending=pending)
+    world.start_operator()
+    world.create("blocked")
+    condition = world.wait_condition("blocked", "Running", "False", reason)
+    status = world.status("blocked")
+    assert status["state"] == "Planned"
+    assert status["message"] == condition["message"]
+    assert reason in world.events("blocked")
+    world.kubelet.scripts["blocked"] = Script(seconds=0.5)
+    world.wait("blocked", "Succeeded")
+
+
+def test_a_missing_claim_is_told_while_the_job_still_waits(world: World) -> None:
+    world.add_node()
+    world.start_operator()
+    world.create("homeless", storage={"claimName": "nowhere"}, suspend=True)
+    condition = world.wait_condition("homeless", "ClaimBound", "False", "ClaimNotFound")
+    assert "nowhere" in condition["message"]
+    assert "create it" in condition["message"]
+
+
+def test_an_address_that_another_pod_has_now_adds_nothing(world: World) -> None:
+    """The reply names its pod: another tenant's answer at the same address is not taken."""
+    world.add_node()
+    world.kubelet.scripts["mine"] = Script(seconds=600, answers=Answers.OTHER_UID)
+    world.start_operator()
+    world.create("mine")
+    condition = world.wait_condition("mine", "ProgressAvailable", "False")
+    assert "another attempt" in condition["message"]
