@@ -250,8 +250,8 @@ class Summary(Model):
     """One sentence for people."""
     final: JournalEntry | None = None
     """The meters at the end; absent where the attempt found the work done and only said so."""
-    kept: Annotated[list[JournalEntry], Field(max_length=2)] = []
-    """When it began to work and when it last saved: what tells which work was kept."""
+    kept: Annotated[list[JournalEntry], Field(max_length=5)] = []
+    """When it began to work and when it last saved, which tells what work was kept; before them the last entries of earlier attempts, for whoever did not hear them."""
     result: Result | None = None
     """What came out."""
     report_path: ShortText | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from green_api.contract import JournalEntry, Mark, Progress, ProgressReply
 
@@ -12,6 +13,9 @@ from green_jobs.journal import Journal
 from green_jobs.pace import Pace
 from green_jobs.reply import build_reply
 from green_jobs.state import WorkerState
+
+# The termination message has room for so many.
+_TOLD_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,16 @@ class Recorder:
 
     @property
     def kept(self) -> list[JournalEntry]:
-        """When this attempt began to work, and when it last saved."""
+        """When this attempt began to work and last saved, after how earlier ones ended.
+
+        The earlier ones are told for an operator that was away meanwhile.
+        """
         own = [entry for entry in self._journal.entries if entry.attempt == self._attempt]
         working = [entry for entry in own if entry.mark is Mark.WORKING]
         saved = [entry for entry in own if entry.mark is Mark.SAVED]
-        return [*working[:1], *saved[-1:]]
+        last = {e.attempt: e for e in self._journal.entries if e.attempt != self._attempt}
+        ends = sorted(last.values(), key=lambda entry: entry.sequence)
+        return [*ends[-_TOLD_ATTEMPTS:], *working[:1], *saved[-1:]]
 
     def reply(self, after: int, moment: Moment) -> ProgressReply:
         """What the operator is told; safe to call from another thread."""

@@ -16,8 +16,8 @@ _SHORT_MESSAGE: Final = 120
 def fit(summary: Summary) -> bytes:
     """The summary as JSON of at most MAX_SUMMARY_BYTES.
 
-    What has to go stands in the report too, or is prose: first most of the message, then metrics,
-    then the whole result.
+    What has to go stands in the report too, or is prose: first most of the message, then what is
+    told of earlier attempts, then metrics, then the whole result.
     """
     candidates = (s.model_dump_json(by_alias=True, exclude_none=True) for s in _shorter(summary))
     return next(data for text in candidates if len(data := text.encode()) <= MAX_SUMMARY_BYTES)
@@ -26,6 +26,9 @@ def fit(summary: Summary) -> bytes:
 def _shorter(summary: Summary) -> Iterator[Summary]:
     yield summary
     summary = summary.model_copy(update={"message": _shorten(summary.message)})
+    yield summary
+    own = [entry for entry in summary.kept if entry.attempt == summary.attempt]
+    summary = summary.model_copy(update={"kept": own})
     yield summary
     result = summary.result or Result()
     yield summary.model_copy(update={"result": result.model_copy(update={"metrics": {}})})

@@ -8,6 +8,7 @@ package's.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Api:
         configuration: server and credentials.
         metrics: requests are counted there.
         limits: kindness to a shared server; None for requests that must not wait (the Lease).
-        fence: called before each write; it does not return where this process may not write.
+        fence: called right before each write; it does not return where this process may not write.
 
     """
 
@@ -110,11 +111,11 @@ class Api:
         timeout: float = _TIMEOUT_SECONDS,
         attempts: int = _ATTEMPTS,
     ) -> None:
-        self._client = ApiClient(configuration)
-        self._configuration = configuration
+        self._configuration = copy.copy(configuration)
+        self._configuration.trace_configs = [_fenced(fence)]
+        self._client = ApiClient(self._configuration)
         self._metrics = metrics
         self._throttle = Throttle(limits) if limits is not None else None
-        self._fence = fence
         self._total = aiohttp.ClientTimeout(total=timeout)
         self._attempts = attempts
 
@@ -216,8 +217,6 @@ class Api:
         for attempt in range(1, self._attempts + 1):
             if self._throttle is not None:
                 await self._throttle.pass_one()
-            if method != "GET":
-                self._fence()
             status, payload, wait = await self._ask(method, path, query, body, content)
             self._metrics.requests.labels(verb or method, resource.plural, str(status)).inc()
             if 200 <= status < 300:
@@ -249,6 +248,22 @@ class Api:
             return 0, {"message": f"no answer: {type(error).__name__}"}, None
         wait = response.headers.get("Retry-After", "")
         return response.status, _decoded(raw), float(wait) if wait.isdigit() else None
+
+
+def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
+    """Calls the fence when the body of a write is about to go out; every write has a body.
+
+    aiohttp calls this hook before it hands headers and body to the socket and waits for nothing in
+    between, so that a process that was stopped meanwhile sends nothing when it goes on.
+    """
+    trace = aiohttp.TraceConfig()
+
+    async def sending(_: Any, __: Any, part: aiohttp.TraceRequestChunkSentParams) -> None:  # noqa: ANN401
+        if part.method != "GET":
+            fence()
+
+    trace.on_request_chunk_sent.append(sending)
+    return trace
 
 
 def _decoded(raw: bytes) -> Object:
