@@ -106,11 +106,12 @@ def format_time(time: datetime) -> str:
 
 Timestamp = Annotated[
     AwareDatetime,
-    AfterValidator(lambda time: time.astimezone(UTC)),
+    # Without what is not written, so that what was read back is equal.
+    AfterValidator(lambda time: time.astimezone(UTC).replace(microsecond=0)),
     PlainSerializer(format_time, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
 ]
-"""A moment in RFC 3339, kept in UTC, written to the second."""
+"""A moment in RFC 3339, kept in UTC, to the second."""
 
 MicroTime = Annotated[
     AwareDatetime,

@@ -9,7 +9,20 @@ import pytest
 
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.kubelet import FakeKubelet
+from tests.cluster.harness.operator import ACCOUNT
 from tests.cluster.operator.world import World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_operator_was_refused(control_plane: ControlPlane) -> Iterator[None]:
+    """Over the whole session no operator asked for what it may not do."""
+    yield
+    refused = [
+        event
+        for event in control_plane.audit.events()
+        if event.user.endswith(f":{ACCOUNT}") and event.resource and not event.allowed
+    ]
+    assert refused == []
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""What the operator may do is what it does: rules and audit log of the API server agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.harness.audit import service_account_user
+from tests.cluster.harness.client import GREEN_JOBS, JOBS
+from tests.cluster.harness.operator import ACCOUNT, rules
+from tests.cluster.harness.script import UNTIL_TOLD, Script
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.test_zones import KEY, hour, maps_answers
+from tests.cluster.operator.world import World, static
+from tests.sources.provider import HOUR, Provider, Reply, maps_series, serving
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with serving() as made:
+        yield made
+
+
+def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
+    """A tour of everything that needs a right, undisturbed; nothing more is granted."""
+    since = world.plane.audit.position
+    maps_answers(provider)
+    secret = {"name": "electricity-maps", "namespace": world.namespace}
+    world.admin.create(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": {"token": KEY}}
+    )
+    reference = {"name": "electricity-maps", "key": "token"}
+    world.set_zone({"electricityMaps": {"zone": "DE", "secretKeyRef": reference}}, static())
+    world.add_node()
+    world.kubelet.scripts["brief"] = Script(seconds=0.5)
+    world.kubelet.scripts["lost"] = UNTIL_TOLD
+    urls = {"sourceUrls": {"electricityMaps": provider.url}}
+    first = world.start_operator(config=urls)
+    wait_for(lambda: world.history(world.zone), what="the history is stored")
+    world.create("brief", {"policy": "Immediately"}, ttlSecondsAfterFinished=1)
+    world.create("lost", {"policy": "Immediately"})
+    world.wait("lost", "Running")
+    (run,) = world.runs("lost")
+    world.admin.delete(JOBS, run["metadata"]["name"], world.namespace)
+    wait_for(lambda: len(world.kubelet.truth("lost")) == 2, what="a second run")
+    gone = lambda: world.admin.find(GREEN_JOBS, "brief", world.namespace) is None  # noqa: E731
+    wait_for(gone, what="its time to live is over")
+    first.stop()
+    # Another process stores what is new to the history of the first.
+    provider.script(
+        "history",
+        Reply(maps_series("history", hour() - 24 * HOUR, 24, lambda i: 300 + i)),
+    )
+    before = world.history(world.zone)
+    world.start_operator("second", config=urls)
+    wait_for(lambda: world.history(world.zone) != before, what="what is new is stored")
+
+    granted = [rule for part in rules().values() for rule in part]
+    user = service_account_user(world.namespace, ACCOUNT)
+    compared = world.plane.audit.compare(user, granted, since)
+    assert compared.unused == frozenset()
+    assert compared.denied == frozenset()
+    refused = [e for e in world.plane.audit.events(user, since) if e.resource and not e.allowed]
+    assert refused == []
