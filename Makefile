@@ -57,7 +57,7 @@ generate: setup ## Write what is generated from the types and the collectors
 check-generated: setup
 	$(RUN)python scripts/generate.py --check
 
-bench: setup bench-overhead ## All benchmarks; results under build/bench
+bench: setup bench-overhead bench-operator ## All benchmarks; results under build/bench
 
 bench-%: setup
 	$(RUN)python -m tests.benchmarks.$*

@@ -84,24 +84,27 @@ def registry(index: Index, zones: Zones, touch: Callable[[Key], None]) -> kopf.O
         meta = body["metadata"]
         if event["type"] == "DELETED":
             key = (meta["namespace"], meta["name"])
-            index.drop_job(key, meta["uid"])
+            is_news = index.drop_job(key, meta["uid"])
         else:
-            key = index.put_job(body)
-        touch(key)
+            key, is_news = index.put_job(body)
+        if is_news:
+            touch(key)
 
     @kopf.on.event("batch", "v1", "jobs", registry=handlers)
     async def run(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
-        key = index.put_run(event["object"])
+        key, is_news = index.put_run(event["object"])
         if event["type"] == "DELETED":
             index.drop_run(key, event["object"]["metadata"]["uid"])
-        touch(key)
+        if is_news or event["type"] == "DELETED":
+            touch(key)
 
     @kopf.on.event("", "v1", "pods", registry=handlers)
     async def pod(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
-        key = index.put_pod(event["object"])
+        key, is_news = index.put_pod(event["object"])
         if event["type"] == "DELETED":
             index.pod_gone(key, event["object"]["metadata"]["uid"])
-        touch(key)
+        if is_news or event["type"] == "DELETED":
+            touch(key)
 
     @kopf.on.event(GROUP, VERSION, "gridzones", registry=handlers)
     async def zone(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401

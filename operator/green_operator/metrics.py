@@ -184,6 +184,9 @@ class Metrics:
         return iter(sums.items())
 
     def _record_gauges(self, job: GreenTrainingJob, status: JobStatus) -> None:
+        if status.start_time is None:
+            # Ten thousand jobs that wait are counted, not listed.
+            return
         name = (job.metadata.namespace, job.metadata.name)
         if status.planned_start is not None:
             self.job_planned_start.labels(*name).set(status.planned_start.timestamp())

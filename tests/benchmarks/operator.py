@@ -5,7 +5,7 @@ The bare client knows what to write and does nothing else; the operator watches,
 accounts. They run one after the other against the same API server, alternating, so that the ratio
 is what counts. Figures go to build/bench/operator.json.
 
-    python tests/benchmarks/operator.py [JOBS] [--beside N]
+    python -m tests.benchmarks.operator [--jobs N] [--fleet N] [--repeats N]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psutil
 from green_api.config import OperatorConfig, RequestLimits
 from green_api.job import GreenTrainingJob
 from green_operator.account.power import DEFAULT_POWER
-from green_operator.cluster.api import EVENTS, JOBS, RUNS, Api
+from green_operator.cluster.api import EVENTS, JOBS, PODS, RUNS, Api
 from green_operator.metrics import Metrics, OperatorMetrics
 from green_operator.objects.run import run_job
 from kubernetes.aio.client import Configuration
@@ -43,29 +43,18 @@ ZONE = {
     "apiVersion": "greentraining.io/v1alpha1",
     "kind": "GridZone",
     "metadata": {"name": "gb"},
-    "spec": {
-        "default": True,
-        "sources": [
-            {
-                "trace": {
-                    "configMapKeyRef": {"name": "day", "key": "day.csv"},
-                    "repeat": "Daily",
-                    "signal": "AverageLifecycle",
-                }
-            }
-        ],
-    },
 }
+OUTPUT = ROOT / "build" / "bench" / "operator.json"
 
 
-def day(shift: int = 0) -> str:
+def day(shift: int = 0, *, green_now: bool = False) -> str:
     """A made day in half hours, dirty in the hours ahead, clean half a day from now."""
     now = time.time() // 1800 * 1800
     rows = ["time,gramsPerKilowattHour"]
     for slot in range(-48, 48):
         at = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(now + slot * 1800))
-        clean = 18 <= slot % 48 < 30
-        rows.append(f"{at},{(80 if clean else 300) + (slot * 7 + shift) % 11}")
+        clean = slot % 48 < 6 if green_now else 18 + shift <= slot % 48 < 30 + shift
+        rows.append(f"{at},{(80 if clean else 300) + slot * 7 % 11}")
     return "\n".join(rows)
 
 
@@ -87,15 +76,21 @@ class Cluster:
         install_definitions(self.plane.admin)
         admin = self.plane.admin
         admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "green"}})
-        admin.create(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": "day", "namespace": "green"},
-                "data": {"day.csv": day()},
-            }
-        )
-        admin.apply(ZONE)
+        self.set_day("day")
+
+    def set_day(self, name: str, shift: int = 0, *, green_now: bool = False) -> None:
+        """Give the zone a trace; under another name it is read at once."""
+        meta = {"name": name, "namespace": "green"}
+        data = {"day.csv": day(shift, green_now=green_now)}
+        admin = self.plane.admin
+        admin.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+        trace = {
+            "configMapKeyRef": {"name": name, "key": "day.csv"},
+            "repeat": "Daily",
+            "signal": "AverageLifecycle",
+        }
+        spec = {"default": True, "sources": [{"trace": trace}]}
+        admin.apply({**ZONE, "spec": spec})
 
     def namespace(self, name: str) -> str:
         admin = self.plane.admin
@@ -216,21 +211,128 @@ def wait_for_metric(operator: OperatorProcess, count: float, timeout: float = 60
     while time.monotonic() < end:
         if operator.metric("green_api_requests_total", resource="events", verb="POST") >= count:
             return
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError(f"{count} were not reached:\n{operator.tail()}")
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("jobs", type=int, nargs="?", default=1000)
+    parser.add_argument("--jobs", type=int, default=1_000)
+    parser.add_argument("--fleet", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--idle-seconds", type=float, default=300)
+    parser.add_argument("--stampede", type=int, default=500)
     options = parser.parse_args()
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder))
         try:
-            print(json.dumps(await compare(cluster, options.jobs, options.repeats), indent=2))
+            results["alone"] = await compare(cluster, options.jobs, options.repeats)
+            results["fleet"] = await fleet(cluster, options)
         finally:
             cluster.plane.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder), controllers=True)
+        try:
+            results["stampede"] = await stampede(cluster, options.stampede)
+        finally:
+            cluster.plane.stop()
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(results, indent=2))
+    print(json.dumps(results, indent=2))
+
+
+async def fleet(cluster: Cluster, options: argparse.Namespace) -> dict[str, float]:
+    """Ten thousand that wait: start-up, memory, what it costs to do nothing, a thousand more."""
+    api = await cluster.api()
+    status, event = await sample(cluster, api)
+    namespace = cluster.namespace("fleet")
+    await load(api, namespace, options.fleet)
+    folder = Path(tempfile.mkdtemp(dir=cluster.folder))
+    operator = OperatorProcess(cluster.plane, "green", folder, CONFIG, name="fleet-first").start()
+    operator.wait_ready(timeout=120)
+    await asyncio.to_thread(wait_for_metric, operator, options.fleet, 1800)
+    found = {"peak_mb_planning": memory(psutil.Process(operator.pid))}
+    operator.stop()
+
+    operator = OperatorProcess(cluster.plane, "green", folder, CONFIG, name="fleet-again").start()
+    process = psutil.Process(operator.pid)
+    await settle(operator)
+    found |= {"startup_cpu_s": cpu(process), "peak_mb_restarted": memory(process)}
+
+    began, before = time.perf_counter(), cpu(process)
+    await asyncio.sleep(options.idle_seconds / 2)
+    cluster.set_day("same")
+    await asyncio.sleep(options.idle_seconds / 2)
+    found["idle_percent"] = 100 * (cpu(process) - before) / (time.perf_counter() - began)
+
+    before = cpu(process)
+    cluster.set_day("other", shift=5)
+    await settle(operator)
+    found["refresh_that_changes_all_cpu_s"] = cpu(process) - before
+
+    made = await load(api, cluster.namespace("bare-beside"), options.jobs)
+    seconds = await bare(api, made, status, event)
+    await asyncio.to_thread(remove, cluster, "bare-beside")
+    await settle(operator)
+    counted = operator.metric("green_api_requests_total", resource="events", verb="POST")
+    began = time.perf_counter()
+    await load(api, cluster.namespace("beside"), options.jobs)
+    await asyncio.to_thread(wait_for_metric, operator, counted + options.jobs)
+    rate = options.jobs / (time.perf_counter() - began)
+    found |= {"beside_bare": options.jobs / seconds, "beside_rate": rate}
+    found |= {"beside_ratio": rate * seconds / options.jobs, "peak_mb": memory(process)}
+    operator.stop()
+    await api.close()
+    return found
+
+
+async def settle(operator: OperatorProcess) -> None:
+    """Until it has nothing to do for a while."""
+    process = psutil.Process(operator.pid)
+    quiet = 0
+    while quiet < 5:
+        before = cpu(process)
+        await asyncio.sleep(1)
+        quiet = quiet + 1 if cpu(process) - before < 0.05 else 0
+
+
+async def stampede(cluster: Cluster, count: int) -> dict[str, float]:
+    """All start at one green hour: how long until they are let go, and until they have pods."""
+    api = await cluster.api()
+    namespace = cluster.namespace("stampede")
+    folder = Path(tempfile.mkdtemp(dir=cluster.folder))
+    operator = OperatorProcess(cluster.plane, "green", folder, CONFIG, name="stampede").start()
+    operator.wait_ready()
+    await load(api, namespace, count)
+    await asyncio.to_thread(wait_for_metric, operator, count)
+    cluster.set_day("now", green_now=True)
+    began = time.perf_counter()
+    released = await until(lambda: count_runs(api, namespace), count)
+    pods = await until(lambda: count_pods(api, namespace), count)
+    margin = OperatorConfig().outage_margin.total_seconds()
+    operator.stop()
+    await api.close()
+    return {
+        "released_s": released - began,
+        "all_have_pods_s": pods - began,
+        "job_controller_per_s": count / (pods - began),
+        "outage_margin_s": margin,
+    }
+
+
+async def until(counted: Any, count: int) -> float:
+    while await counted() < count:
+        await asyncio.sleep(0.5)
+    return time.perf_counter()
+
+
+async def count_runs(api: Api, namespace: str) -> int:
+    return sum([not run["spec"]["suspend"] async for run in api.list(RUNS, namespace)])
+
+
+async def count_pods(api: Api, namespace: str) -> int:
+    return sum([True async for _ in api.list(PODS, namespace)])
 
 
 async def compare(cluster: Cluster, count: int, repeats: int) -> dict[str, Any]:

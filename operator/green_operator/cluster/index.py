@@ -43,43 +43,51 @@ class Index:
         self._runs: dict[Key, dict[str, RunRecord]] = {}
         self._pods: dict[Key, dict[str, PodRecord]] = {}
 
-    def put_job(self, body: Mapping[str, Any]) -> Key:
-        """A job as a watch, a list or an answer shows it; an older one changes nothing."""
+    def put_job(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
+        """A job as a watch, a list or an answer shows it; whether that is news.
+
+        What this process has just written comes back by the watch, and is none.
+        """
         meta = body["metadata"]
-        key = (meta["namespace"], meta["name"])
+        key, version = (meta["namespace"], meta["name"]), meta["resourceVersion"]
         known = self.jobs.get(key)
         is_same = known is not None and known.uid == meta["uid"]
-        if known is not None and is_same:
-            is_newer = _is_newer(meta["resourceVersion"], known.resource_version)
-            if not is_newer:
-                return key
+        if known is not None and is_same and not _is_newer(version, known.resource_version):
+            return key, False
         slim = {**body, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
         packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
         standing = known.standing if known is not None and is_same else None
-        self.jobs[key] = JobRecord(meta["uid"], meta["resourceVersion"], packed, standing)
-        return key
+        self.jobs[key] = JobRecord(meta["uid"], version, packed, standing)
+        return key, True
 
-    def put_run(self, body: Mapping[str, Any]) -> Key:
-        """A run's Job."""
+    def put_run(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
+        """A run's Job; whether that is news."""
         record = run_record(body)
         key = (record.namespace, record.job)
         runs = self._runs.setdefault(key, {})
         known = runs.get(record.name)
-        if known is None or _is_newer(record.resource_version, known.resource_version):
-            runs[record.name] = record
-        return key
+        is_same = known is not None and known.uid == record.uid
+        if (
+            known is not None
+            and is_same
+            and not _is_newer(record.resource_version, known.resource_version)
+        ):
+            return key, False
+        runs[record.name] = record
+        return key, True
 
-    def put_pod(self, body: Mapping[str, Any]) -> Key:
-        """A pod of a run."""
+    def put_pod(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
+        """A pod of a run; whether that is news."""
         record = pod_record(body)
         key = (record.namespace, record.job)
         pods = self._pods.setdefault(key, {})
         known = pods.get(record.uid)
-        if known is None:
-            pods[record.uid] = record
-        elif _is_newer(record.resource_version, known.resource_version):
-            pods[record.uid] = replace(record, gone=known.gone)
-        return key
+        if known is not None:
+            if not _is_newer(record.resource_version, known.resource_version):
+                return key, False
+            record = replace(record, gone=known.gone)
+        pods[record.uid] = record
+        return key, True
 
     def drop_job(self, key: Key, uid: str) -> bool:
         """The job is gone; whether it was known."""
@@ -141,11 +149,11 @@ class Index:
 
 
 def _is_newer(version: str, known: str) -> bool:
-    """Whether an object is not older than the one that is known.
+    """Whether an object is newer than the one that is known.
 
     Resource versions are opaque by contract but compare as numbers in every etcd-backed server
-    (declared so since Kubernetes 1.35); anything else is taken as newer.
+    (declared so since Kubernetes 1.35); any other that differs is taken as newer.
     """
     if version.isdigit() and known.isdigit():
-        return int(version) >= int(known)
-    return True
+        return int(version) > int(known)
+    return version != known

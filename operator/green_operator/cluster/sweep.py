@@ -1,4 +1,4 @@
-"""The slow resync: everything is listed, what is gone is swept, every job is looked at again.
+"""The slow resync: everything is listed, what is gone is swept, what is new is looked at.
 
 Watches are the fast way to learn of changes, not the only one: after a re-list kopf reports no
 deletions, and a watch may die in silence.
@@ -24,16 +24,17 @@ class Sweeper:
         self._namespaces = namespaces or [""]
 
     async def sweep(self, touch: Callable[[Key], None]) -> None:
-        """Bring the index in line with the server and touch every job.
+        """Bring the index in line with the server and touch the jobs that this changes.
 
         Raises:
             ApiError: a list could not be had; what was swept so far is right.
 
         """
         await self._sweep_zones()
+        # Jobs first: else a run that went with its job would be made again.
+        await self._sweep_jobs(touch)
         await self._sweep_runs(touch)
         await self._sweep_pods(touch)
-        await self._sweep_jobs(touch)
 
     async def _sweep_zones(self) -> None:
         before, found = self._zones.names, set()
@@ -48,7 +49,9 @@ class Sweeper:
         for namespace in self._namespaces:
             async for body in self._api.list(JOBS, namespace):
                 found.add(body["metadata"]["uid"])
-                touch(self._index.put_job(body))
+                key, is_news = self._index.put_job(body)
+                if is_news:
+                    touch(key)
         for key, uid in before.items():
             if uid not in found and self._index.drop_job(key, uid):
                 touch(key)
@@ -58,7 +61,9 @@ class Sweeper:
         for namespace in self._namespaces:
             async for body in self._api.list(RUNS, namespace, JOB_LABEL):
                 found.add(body["metadata"]["uid"])
-                self._index.put_run(body)
+                key, is_news = self._index.put_run(body)
+                if is_news:
+                    touch(key)
         for key, run in before:
             if run.uid not in found:
                 self._index.drop_run(key, run.uid)
@@ -69,7 +74,9 @@ class Sweeper:
         for namespace in self._namespaces:
             async for body in self._api.list(PODS, namespace, JOB_LABEL):
                 found.add(body["metadata"]["uid"])
-                self._index.put_pod(body)
+                key, is_news = self._index.put_pod(body)
+                if is_news:
+                    touch(key)
         for key, pod in before:
             if pod.uid not in found and not pod.gone:
                 self._index.pod_gone(key, pod.uid)

@@ -116,7 +116,7 @@ def test_what_is_deleted_while_no_watch_lives_is_swept(world: World, proxy: ApiP
     world.delete("ghost")
     wait_for(lambda: series not in (life.operator.get("/metrics") or series), what="it is swept")
     assert world.admin.find(GREEN_JOBS, "ghost", world.namespace) is None
-    assert world.runs("ghost") == []
+    world.wait_collected("ghost")
 
 
 def test_the_api_server_is_away_for_a_while(

@@ -103,7 +103,7 @@ def test_a_job_can_be_deleted_at_any_moment(world: World, moment: str) -> None:
     world.create("shrink", suspend=moment == "Planned")
     world.wait("shrink", moment)
     world.delete("shrink")
-    wait_for(lambda: not world.runs("shrink") and not world.pods("shrink"), what="all is gone")
+    world.wait_collected("shrink")
     series = f'namespace="{world.namespace}"'
     wait_for(
         lambda: (
@@ -130,7 +130,7 @@ def test_a_finished_job_goes_after_its_time_to_live(world: World) -> None:
     wait_for(
         lambda: world.admin.find(GREEN_JOBS, "brief", world.namespace) is None, what="it is gone"
     )
-    wait_for(lambda: not world.runs("brief"), what="its run is gone")
+    world.wait_collected("brief")
 
 
 def test_a_run_that_was_deleted_by_hand_is_followed_by_another(world: World) -> None:

@@ -175,6 +175,16 @@ class World:
         )  # fmt: skip
         return self.status(name)
 
+    def wait_collected(self, name: str) -> None:
+        """Until nothing of a deleted job is left.
+
+        The garbage collector looks for new kinds every 30 s: in a young cluster it takes so long.
+        """
+        wait_for(
+            lambda: not self.runs(name) and not self.pods(name), 90, f"nothing is left of {name}",
+            seen=lambda: [r["metadata"]["name"] for r in (*self.runs(name), *self.pods(name))],
+        )  # fmt: skip
+
     def wait_condition(
         self, name: str, kind: str, status: str, reason: str = "", timeout: float = 30
     ) -> Object:

@@ -1,0 +1,65 @@
+"""Counters that grow once by what is durable, over restarts; probes that say what is true."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.harness.script import UNTIL_TOLD
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.world import World
+
+
+def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
+    world.add_node()
+    names = [f"job-{i}" for i in range(3)]
+    for name in names:
+        world.kubelet.scripts[name] = UNTIL_TOLD
+    operator = world.start_operator()
+    for name in names:
+        world.create(name)
+    counted = {"joules": 0.0, "grams": 0.0}
+
+    def take() -> None:
+        labels = {"namespace": world.namespace, "zone": world.zone, "task": "train"}
+        counted["joules"] += operator.metric("green_energy_joules_total", **labels)
+        counted["grams"] += operator.metric("green_emissions_grams_total", **labels)
+
+    for restart, name in enumerate(names):
+        world.wait(name, "Running")
+        world.kubelet.wait_running(name)
+        world.kubelet.finish(name)
+        world.wait(name, "Succeeded")
+        take()
+        assert operator.stop() == 0
+        operator = world.start_operator(f"operator-{restart}")
+        wait_for(lambda o=operator: o.metric("green_leader") == 1, what="it leads")
+    take()
+    statuses = [world.status(name) for name in names]
+    joules = sum(a["millijoules"] for s in statuses for a in s["account"]["amounts"]) / 1000
+    grams = sum(a["nanograms"] for s in statuses for a in s["account"]["amounts"]) / 1e9
+    # An orderly end leaves nothing behind that is durable and not counted.
+    assert counted["joules"] == pytest.approx(joules, abs=0.01)
+    assert counted["grams"] == pytest.approx(grams, rel=1e-6)
+
+
+def test_jobs_are_counted_and_what_they_wait_for_is_told(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["works"] = UNTIL_TOLD
+    operator = world.start_operator()
+    world.create("paused", suspend=True)
+    world.create("works")
+    world.wait("works", "Running")
+    world.wait("paused", "Planned")
+    space = {"namespace": world.namespace}
+    wait_for(lambda: operator.metric("green_jobs", state="Running", **space) == 1, what="one runs")
+    assert operator.metric("green_jobs", state="Planned", **space) == 1
+    assert operator.metric("green_jobs_waiting", reason="Person", **space) == 1
+    page = operator.get("/metrics") or ""
+    # Jobs that wait have no series of their own.
+    assert 'name="paused"' not in page
+    assert 'green_job_energy_joules{name="works"' in page
+    assert operator.metric("green_reconcile_duration_seconds_count") > 2
+    assert operator.metric("green_api_requests_total", verb="POST", resource="jobs") == 2
+    assert operator.metric("green_queue_depth") == 0
+    assert operator.get("/livez") == "ok"
+    assert operator.get("/readyz") == "ok"

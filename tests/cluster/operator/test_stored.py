@@ -1,0 +1,44 @@
+"""Objects that a newer version wrote: told, left alone, and no reason to stop."""
+
+from __future__ import annotations
+
+from tests.cluster.harness.client import CRDS, GREEN_JOBS, Client
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.world import World
+
+NAME = "greentrainingjobs.greentraining.io"
+
+
+def loosen(admin: Client) -> None:
+    """What a newer version's definition may look like: fields that this version does not know."""
+    patch = [
+        {"op": "add", "path": f"/spec/versions/0/schema/openAPIV3Schema/properties/{part}/"
+         "x-kubernetes-preserve-unknown-fields", "value": True}
+        for part in ("spec", "status")
+    ]  # fmt: skip
+    admin.patch(CRDS, NAME, patch, how="json")
+
+
+def test_what_a_newer_version_wrote_is_not_accepted_and_kept(world: World) -> None:
+    loosen(world.admin)
+    world.add_node()
+    world.create("newer", teleport={"to": "mars"})
+    wait_for(lambda: "teleport" in world.job("newer")["spec"], what="the field is stored")
+    operator = world.start_operator()
+    condition = world.wait_condition("newer", "Accepted", "False")
+    assert "spec.teleport" in condition["message"]
+    assert world.runs("newer") == []
+    assert world.events("newer") == ["NotAccepted"]
+    # Others go on.
+    world.create("usual")
+    world.wait("usual", "Succeeded")
+    # A status of a newer version is kept, but for the condition.
+    world.admin.patch_status(
+        GREEN_JOBS, "newer", {"state": "Accepted", "warp": 9, "conditions": []}, world.namespace
+    )
+    world.change("newer", {"teleport": {"to": "venus"}})
+    world.wait_condition("newer", "Accepted", "False")
+    assert world.status("newer").get("warp") == 9
+    # Once it can be read again, it is worked with.
+    world.change("newer", {"teleport": None})
+    assert operator.exit_code is None
