@@ -50,7 +50,7 @@ def test_each_transition_is_told_once() -> None:
     assert [e.reason for e in planned] == ["Planned"]
     running = status.model_copy(update={"state": State.RUNNING})
     assert [e.reason for e in transitions(status, running)] == ["Started"]
-    suspended = status.model_copy(update={"state": State.SUSPENDED})
+    suspended = decide(a_snapshot(started=hours(0), previous=running)).status
     assert [e.reason for e in transitions(running, suspended)] == ["Suspended"]
     assert [e.reason for e in transitions(suspended, running)] == ["Resumed"]
     failed = status.model_copy(update={"state": State.FAILED})

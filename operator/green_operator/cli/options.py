@@ -10,6 +10,14 @@ import typer
 Files = Annotated[
     list[Path], typer.Argument(help="Manifests: GreenTrainingJob and GridZone documents.")
 ]
+FilesOrJob = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...|NAME",
+        help="Manifests as for run, or the name of a job in a cluster.",
+        show_default=False,
+    ),
+]
 Traces = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,3 +43,11 @@ Speed = Annotated[
         "manifest's times are then the trace's; joules are never scaled.",
     ),
 ]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Where the job is; by default the context's own."),
+]
+Context = Annotated[
+    str | None, typer.Option(help="The cluster, by its context; by default the current one.")
+]
+Kubeconfig = Annotated[str | None, typer.Option(help="The kubeconfig file.")]

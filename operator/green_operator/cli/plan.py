@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from green_api.errors import UserError
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from green_operator.amounts import format_emissions, format_energy
+from green_operator.cli.explain import plain_console
+from green_operator.cli.kubectl import Cluster, ClusterError
 from green_operator.cli.live import watched
-from green_operator.cli.options import Files, Secrets, Speed, Traces
+from green_operator.cli.options import (
+    Context,
+    FilesOrJob,
+    Kubeconfig,
+    Namespace,
+    Secrets,
+    Speed,
+    Traces,
+)
+from green_operator.cli.planned import show_plan
 from green_operator.cli.session import (
     Input,
     begin_clock,
@@ -27,15 +40,47 @@ from green_operator.plan.explain import explain
 from green_operator.plan.types import Expectation, Outlook, Plan
 
 
-def plan(files: Files, trace: Traces = None, secret: Secrets = None, speed: Speed = None) -> None:
-    """Show when jobs would run here and what that would save; nothing is started.
+def plan(
+    files: FilesOrJob,
+    trace: Traces = None,
+    secret: Secrets = None,
+    speed: Speed = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show when jobs would run here, or when a job in a cluster will; nothing is started.
 
     Energy is what the reserved hardware can draw (Estimated), until attempts have measured it.
     """
+    if _names_a_job(files):
+        if trace or secret or speed is not None:
+            msg = f"{files[0]}: is no file; --trace, --secret and --speed go with manifests"
+            raise UserError(msg)
+        _show_stored(str(files[0]), namespace, context, kubeconfig)
+        return
     given = read_input(files, trace or [], secret or [], speed, os.environ)
     console = Console(highlight=False)
     with watched(given, os.environ, None, lambda text: _say(console, text)) as watching:
         _show(watching, console)
+
+
+def _names_a_job(files: Sequence[Path]) -> bool:
+    """One word that is no file and does not look like one."""
+    if len(files) != 1 or files[0].is_file():
+        return False
+    return len(files[0].parts) == 1 and files[0].suffix not in {".yaml", ".yml", ".json"}
+
+
+def _show_stored(
+    name: str, namespace: str | None, context: str | None, kubeconfig: str | None
+) -> None:
+    try:
+        job = Cluster.open(namespace, context, kubeconfig).job(name)
+    except ClusterError as error:
+        msg = f"{name}: there is no such file; taken for a job of a cluster: {error}"
+        raise ClusterError(msg) from None
+    show_plan(plain_console(), job, wall_clock())
 
 
 def _say(console: Console, text: str) -> None:

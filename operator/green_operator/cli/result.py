@@ -18,7 +18,7 @@ from green_operator.amounts import format_difference, format_emissions, format_e
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.job import LocalJob
 
-_SIGNAL_TEXT = {
+SIGNAL_TEXT = {
     Signal.AVERAGE_LIFECYCLE: "average, life-cycle",
     Signal.AVERAGE_DIRECT: "average, direct",
     Signal.MARGINAL_LIFECYCLE: "marginal, life-cycle",
@@ -38,8 +38,8 @@ def show_result(console: Console, job: LocalJob, chart: Chart | None, folder: Pa
         return
     console.print()
     console.rule(_headline(job, status), align="left")
-    parts = [*_plan(job), *_chart(chart, console), *_account(job.statement, status)]
-    parts += [*_models(status.result), *_files(folder)]
+    parts = [*_plan(job), *_chart(chart, console), *account_tables(job.statement)]
+    parts += [*model_tables(status.result), *_files(folder)]
     console.print(Padding(Group(*parts), (0, 0, 1, 2)))
 
 
@@ -63,7 +63,8 @@ def _chart(chart: Chart | None, console: Console) -> Iterable[RenderableType]:
         yield in_terminal(chart, min(console.width - 4, 100))
 
 
-def _account(statement: Statement | None, status: JobStatus) -> Iterable[RenderableType]:
+def account_tables(statement: Statement | None) -> Iterable[RenderableType]:
+    """Energy by provenance, emissions with the counterfactual and the signed difference."""
     if statement is None:
         return
     table = Table(box=None, pad_edge=False, title_justify="left")
@@ -74,14 +75,14 @@ def _account(statement: Statement | None, status: JobStatus) -> Iterable[Rendera
             table.add_row(provenance.value, format_energy(energy), how)
     yield Text()
     yield table
-    yield from _emissions(statement, status)
+    yield from _emissions(statement)
 
 
-def _emissions(statement: Statement, status: JobStatus) -> Iterable[RenderableType]:
-    if statement.signal is None or status.emissions is None:
+def _emissions(statement: Statement) -> Iterable[RenderableType]:
+    if statement.signal is None or statement.zone is None:
         yield Text("Emissions are not known: there was no carbon intensity to compute them with.")
         return
-    kind = _SIGNAL_TEXT[statement.signal]
+    kind = SIGNAL_TEXT[statement.signal]
     table = Table(box=None, pad_edge=False)
     for column in ("Emissions", "", "What it is"):
         table.add_column(column, header_style="dim")
@@ -105,7 +106,8 @@ def _emissions(statement: Statement, status: JobStatus) -> Iterable[RenderableTy
     yield Text(f"Location-based, zone {statement.zone}, {kind} intensity.", style="dim")
 
 
-def _models(result: Result | None) -> Iterable[RenderableType]:
+def model_tables(result: Result | None) -> Iterable[RenderableType]:
+    """Models before and after, and what the task reported last."""
     if result is None:
         return
     figures = [
@@ -123,7 +125,7 @@ def _models(result: Result | None) -> Iterable[RenderableType]:
         yield Text()
         yield table
         if any(model.latency_ms is not None for _, model in rows):
-            yield Text("One example, one thread, median, on this machine.", style="dim")
+            yield Text("One example, one thread, median, on the machine that ran it.", style="dim")
     if result.metrics:
         yield Text()
         yield Text("  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items()))

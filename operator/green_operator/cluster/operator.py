@@ -81,7 +81,7 @@ class Operator:
         )  # fmt: skip
         planner = FleetPlanner(config.outage_margin, self.zones.outlooks, utc_now, self.own_metrics)
         self._planner = planner
-        self._asker = PodAsker(config.pod_networks)
+        self._asker = PodAsker(config.pod_networks, 2 * config.progress_interval)
         self._reconciler = Reconciler(
             api=self._api, config=config, index=self.index, queue=self.queue, planner=planner,
             zones=self.zones, asker=self._asker, claims=Claims(self._api),

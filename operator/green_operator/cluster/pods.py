@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import aiohttp
@@ -31,6 +31,7 @@ from green_operator.objects.observed import PodRecord
 _TIMEOUT_SECONDS: Final = 3.0
 _CONCURRENCY: Final = 64
 _PAGES: Final = 20
+_SILENT: Final = "the pod does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,23 @@ class Heard:
     """The last reply that could be used."""
     entries: tuple[JournalEntry, ...]
     """Journal entries since it was first asked by this process, oldest first."""
+    answered: datetime
+    """When it last answered, or when it was first asked."""
     problem: str
-    """Why the last answer cannot be used; empty where it can."""
+    """Why the last answer cannot be used; empty where it can, or where silence may pass."""
 
 
 class PodAsker:
     """Keeps what running pods say; each is asked at most once at a time."""
 
     def __init__(
-        self, networks: Sequence[str], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        networks: Sequence[str],
+        silence: timedelta,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._networks = [ipaddress.ip_network(n, strict=False) for n in networks]
+        self._silence = silence
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._free = asyncio.Semaphore(_CONCURRENCY)
@@ -77,7 +84,7 @@ class PodAsker:
         heard = self._heard.get(uid)
         if heard is not None and heard.entries and heard.entries[0].sequence <= sequence:
             rest = tuple(e for e in heard.entries if e.sequence > sequence)
-            self._heard[uid] = Heard(heard.asked, heard.reply, rest, heard.problem)
+            self._heard[uid] = replace(heard, entries=rest)
 
     async def ask(self, pod: PodRecord, after: int, reserved: Power, since: datetime) -> None:
         """Ask a pod for what came after a journal entry, and keep what it says.
@@ -118,7 +125,13 @@ class PodAsker:
             reply, entries = answer, (*entries, *new)
             if not answer.more or not new:
                 break
-        self._heard[pod.uid] = Heard(asked, reply, entries, problem)
+        answered = before.answered if before is not None else asked
+        if not problem:
+            answered = asked
+        elif problem == _SILENT and asked < answered + self._silence:
+            # One that starts or ends is silent for a while.
+            problem = before.problem if before is not None else ""
+        self._heard[pod.uid] = Heard(asked, reply, entries, answered, problem)
 
     def _out_of_reach(self, pod: PodRecord) -> str:
         if pod.host_network:
@@ -151,7 +164,7 @@ class PodAsker:
                 while len(body) <= MAX_REPLY_BYTES and not response.content.at_eof():
                     body += await response.content.read(MAX_REPLY_BYTES + 1 - len(body))
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return None, "the pod does not answer"
+            return None, _SILENT
         if len(body) > MAX_REPLY_BYTES:
             return None, "the pod's answer is too long"
         try:

@@ -39,14 +39,20 @@ def _state(previous: JobStatus | None, status: JobStatus) -> list[Event]:
         case State.RUNNING:
             resumed = previous is not None and previous.state is State.SUSPENDED
             return [Event(_NORMAL, "Resumed" if resumed else "Started", status.message)]
-        case State.SUSPENDED:
+        case State.SUSPENDED if _is_paused(status):
             return [Event(_NORMAL, "Suspended", status.message)]
         case State.SUCCEEDED:
             return [Event(_NORMAL, "Succeeded", status.message)]
         case State.FAILED:
             return [Event(_WARNING, "Failed", status.message)]
-        case State.ACCEPTED:
+        case State.ACCEPTED | State.SUSPENDED:
             return []
+
+
+def _is_paused(status: JobStatus) -> bool:
+    """By the plan or by a person; not one whose pod is only on its way."""
+    kind, holds = ConditionType.SUSPENDED, ConditionStatus.TRUE
+    return any(c.type is kind and c.status is holds for c in status.conditions)
 
 
 def _condition(condition: Condition, old: Condition | None) -> list[Event]:
@@ -69,5 +75,7 @@ def _condition(condition: Condition, old: Condition | None) -> list[Event]:
     return []
 
 
-OBSTACLES = frozenset({"Unschedulable", "ImagePullFailed", "ContainerNotStarted", "PodNotEnding"})
+OBSTACLES = frozenset(
+    {"Unschedulable", "ImagePullFailed", "ContainerNotStarted", "PodNotEnding", "Retrying"}
+)
 """Reasons of a pod that does not work although it should, or does not go."""

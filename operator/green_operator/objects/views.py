@@ -47,14 +47,20 @@ def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunVie
 
 
 def _is_settling(run: RunRecord, pods: Sequence[PodRecord]) -> bool:
-    """Its pod ended well, and the Job controller has not said so yet."""
+    """Its pod ended for good, and the Job controller has not said so yet."""
     last = pods[-1] if pods else None
-    return run.end is None and last is not None and not last.gone and last.exit_code == 0
+    if run.end is not None or last is None or last.gone:
+        return False
+    return last.exit_code == 0 or last.exit_code in _FINAL_CODES
+
+
+def _is_tried_again(pod: PodRecord) -> bool:
+    return bool(pod.exit_code) and pod.exit_code not in _FINAL_CODES
 
 
 def _obstacle(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> Obstacle | None:
     live = [pod for pod in pods if not pod.is_over]
-    if not live and pods and not run.suspend and run.end is None and pods[-1].exit_code:
+    if not live and pods and not run.suspend and run.end is None and _is_tried_again(pods[-1]):
         return Obstacle("Retrying", f"{_words(pods[-1], '')}; another attempt follows")
     return next((o for pod in live if (o := obstacle(pod, now)) is not None), None)
 

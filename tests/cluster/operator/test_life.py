@@ -15,9 +15,9 @@ from tests.cluster.operator.world import SOON, World, joules_of, now, static
 def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: World) -> None:
     world.add_node()
     world.kubelet.scripts["shrink"] = UNTIL_TOLD
-    soon = now() + timedelta(seconds=4)
-    world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
     world.start_operator()
+    soon = now() + timedelta(seconds=10)
+    world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
     world.create("shrink", {**SOON, "expectedDuration": "4m", "completeWithin": "34m"})
 
     status = world.wait("shrink", "Planned")
