@@ -24,13 +24,14 @@ demo: setup ## Compress a real model under a replayed day
 	$(RUN)greenctl run examples/$$job.yaml --trace demo=examples/sunny-day.csv --speed 540 \
 	    --output out/demo
 
-# The long matrices run as seeded samples here, whole in test-all.
+# The long matrices run as seeded samples here, whole in test-all. Tests against a cluster mostly
+# wait, so four of them run at a time; the rest want the machine for themselves.
 test: setup system-packages kubernetes lint types layers check-generated ## Everything that CI runs
-	$(RUN)pytest
+	$(RUN)pytest -n 4 tests/cluster
+	$(RUN)pytest --ignore=tests/cluster
 
 test-all: export GREEN_MATRIX := all
-test-all: setup system-packages kubernetes lint types layers check-generated ## With the whole matrices
-	$(RUN)pytest
+test-all: test ## With the whole matrices
 
 .PHONY: system-packages
 system-packages:
