@@ -7,10 +7,16 @@ import socket
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SEED: Final = int(os.environ.get("GREEN_SEED", "20261124"))
 WHOLE: Final = os.environ.get("GREEN_MATRIX") == "all"
 """Long matrices run whole; else a sample of them, chosen by the seed."""
+
+
+# Nothing is timed in a test, examples of property tests neither.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_report_header() -> str:

@@ -148,7 +148,11 @@ def parse_quantity(text: str) -> float:
 
 
 def _quantity_input(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, float):
+        # The API server takes whole numbers or text here, and one machine takes the same.
+        msg = f'must be a whole number or text: write "{value:g}"'
+        raise ValueError(msg)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(_QUANTITY_FIX)
     text = str(value)
     parse_quantity(text)

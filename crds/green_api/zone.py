@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from green_api.base import DnsSubdomain, Model, Resource, Rule, Signal, ZoneName, exactly_one
+from green_api.base import DnsSubdomain, Model, Resource, Rule, Signal, exactly_one
 
 # A key of a ConfigMap or Secret, as Kubernetes allows it.
 _DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
@@ -156,8 +156,11 @@ class ZoneMeta(Model):
 
     model_config = ConfigDict(extra="allow")
 
-    name: ZoneName
+    name: DnsSubdomain
     """The zone's name, such as gb."""
+
+
+MAX_NAME_LENGTH = 63
 
 
 class GridZone(Resource):
@@ -168,3 +171,12 @@ class GridZone(Resource):
     metadata: ZoneMeta
     spec: ZoneSpec
     """What the administrator says of it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel=f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
+            message=f"metadata.name may have {MAX_NAME_LENGTH} characters, for it is a label's value",
+            holds=lambda z: len(z.metadata.name) <= MAX_NAME_LENGTH,
+            field="metadata",
+        ),
+    )

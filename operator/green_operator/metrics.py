@@ -155,7 +155,7 @@ class Metrics:
 
     def record(self, job: GreenTrainingJob, status: JobStatus, statement: Statement | None) -> None:
         """Take over a job's status and account, after they were made durable."""
-        self._record_gauges(job, status)
+        self.show(job, status)
         if statement is None:
             return
         counted = self._counted.setdefault((job.metadata.namespace, job.metadata.name), {})
@@ -183,7 +183,8 @@ class Metrics:
             sums["emissions", *labels] += part.amount.emissions.grams
         return iter(sums.items())
 
-    def _record_gauges(self, job: GreenTrainingJob, status: JobStatus) -> None:
+    def show(self, job: GreenTrainingJob, status: JobStatus) -> None:
+        """Show a job's own figures as its status has them."""
         if status.start_time is None:
             # Ten thousand jobs that wait are counted, not listed.
             return

@@ -287,6 +287,12 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "each export format is named once",
     ),
     (zone(sauces=[]), "spec.sauces", "", "unknown field"),
+    (
+        named(ZONE, "a" * 64),
+        "metadata",
+        "",
+        "metadata.name may have 63 characters, for it is a label's value",
+    ),
     (zone(sources=[]), "spec.sources", "", "should have at least 1 item"),
     (
         zone(sources=TWO_SOURCES),

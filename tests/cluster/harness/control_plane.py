@@ -29,6 +29,17 @@ _CONTROLLERS: Final = (
 )
 
 
+_LOOPBACK: Final = "127.0.0.1"
+_MASTERS: Final = ("system:masters",)
+_SERVICE_ADDRESS: Final = "10.96.0.1"  # the first of the Services' range is the server's own
+_WITHOUT_NODES: Final = (
+    "--authorization-mode=RBAC",
+    # Nobody asks for it here, but the server insists on one that is not loopback.
+    "--advertise-address=192.0.2.1",
+    "--endpoint-reconciler-type=none",
+)
+
+
 class ControlPlane:
     """A real API server with RBAC, its store and the Job controller.
 
@@ -36,18 +47,30 @@ class ControlPlane:
         programs: what to run.
         folder: keys, logs and data.
         controllers: False leaves the controller manager out.
+        address: where it listens; one that real nodes reach makes it serve nodes, with all
+            controllers and what it needs to ask kubelets.
 
     """
 
-    def __init__(self, programs: Programs, folder: Path, *, controllers: bool = True) -> None:
+    def __init__(
+        self,
+        programs: Programs,
+        folder: Path,
+        *,
+        controllers: bool = True,
+        address: str = _LOOPBACK,
+    ) -> None:
         self.programs = programs
         self.folder = folder
         self._authority = Authority(folder / "pki")
         self._etcd_port, self._etcd_peer_port = free_port(), free_port()
-        self.server = f"https://127.0.0.1:{free_port()}"
+        self._address = address
+        self._has_nodes = address != _LOOPBACK
+        self.server = f"https://{address}:{free_port()}"
         self.authority = self._authority.certificate
+        self._signing_key = self._authority.make_key("service-accounts")
         self.audit = AuditLog(folder / "audit.log")
-        self.admin_kubeconfig = self.kubeconfig("admin", groups=("system:masters",))
+        self.admin_kubeconfig = self.kubeconfig("admin", groups=_MASTERS)
         self.admin = Client.from_kubeconfig(self.admin_kubeconfig)
         self.etcd = self._make_etcd()
         self.apiserver = self._make_apiserver()
@@ -132,6 +155,10 @@ class ControlPlane:
             }
             self._ensure(binding, name)
 
+    def serving_certificate(self, name: str, addresses: tuple[str, ...]) -> tuple[Path, Path]:
+        """Certificate and key of another server, such as a kubelet (`IP:…`, `DNS:…`)."""
+        return self._authority.issue(name, name, (), addresses)
+
     def kubectl(
         self,
         *arguments: str,
@@ -185,27 +212,24 @@ class ControlPlane:
         return Process("etcd", command, self.folder / "etcd.log")
 
     def _make_apiserver(self) -> Process:
-        addresses = ("IP:127.0.0.1", "DNS:localhost", "DNS:kubernetes.default.svc")
+        addresses = (f"IP:{self._address}", f"IP:{_SERVICE_ADDRESS}", "DNS:localhost")
+        addresses += ("DNS:kubernetes.default.svc",)
         certificate, key = self._authority.issue("apiserver", "kube-apiserver", (), addresses)
-        signing_key = self._authority.make_key("service-accounts")
         policy = self.folder / "audit-policy.json"
         policy.write_text(json.dumps(POLICY))
         command = (
             self.programs["kube-apiserver"],
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={self._address}",
             f"--secure-port={self.server.rpartition(':')[2]}",
-            # Nobody asks for it here, but the server insists on one that is not loopback.
-            "--advertise-address=192.0.2.1",
-            "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
             f"--client-ca-file={self.authority}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
-            f"--service-account-key-file={signing_key}",
-            f"--service-account-signing-key-file={signing_key}",
+            f"--service-account-key-file={self._signing_key}",
+            f"--service-account-signing-key-file={self._signing_key}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=RBAC",
+            *(self._for_nodes() if self._has_nodes else _WITHOUT_NODES),
             # It needs etcd 3.4.31, Debian's is older; without the gate watches from 0 would fail.
             "--feature-gates=WatchList=false",
             f"--audit-policy-file={policy}",
@@ -213,18 +237,39 @@ class ControlPlane:
         )
         return Process("kube-apiserver", command, self.folder / "apiserver.log")
 
+    def _for_nodes(self) -> tuple[str, ...]:
+        """Kubelets sign in and are asked for logs; pods reach the server by its Service."""
+        certificate, key = self._authority.issue("kubelet-client", "kubelet-client", _MASTERS)
+        return (
+            f"--advertise-address={self._address}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+            f"--kubelet-client-certificate={certificate}",
+            f"--kubelet-client-key={key}",
+            f"--kubelet-certificate-authority={self.authority}",
+            "--kubelet-preferred-address-types=InternalIP",
+        )
+
     def _make_controller_manager(self) -> Process:
-        kubeconfig = self.kubeconfig("system:kube-controller-manager", ("system:masters",))
-        command = (
+        kubeconfig = self.kubeconfig("system:kube-controller-manager", _MASTERS)
+        controllers = ("*",) if self._has_nodes else _CONTROLLERS
+        command: tuple[object, ...] = (
             self.programs["kube-controller-manager"],
             f"--kubeconfig={kubeconfig}",
             "--leader-elect=false",
-            f"--controllers={','.join(_CONTROLLERS)}",
+            f"--controllers={','.join(controllers)}",
             "--kube-api-qps=1000",
             "--kube-api-burst=2000",
             "--concurrent-job-syncs=20",
             "--secure-port=0",
         )
+        if self._has_nodes:
+            command += (
+                f"--root-ca-file={self.authority}",
+                f"--service-account-private-key-file={self._signing_key}",
+                "--node-monitor-grace-period=20s",
+            )
         return Process("kube-controller-manager", command, self.folder / "controller-manager.log")
 
     def _etcd_is_healthy(self) -> bool:
