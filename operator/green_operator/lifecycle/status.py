@@ -106,7 +106,8 @@ def _run(snapshot: Snapshot) -> RunStatus | None:
 
 def _planned_start(snapshot: Snapshot, state: State) -> datetime | None:
     plan = snapshot.plan
-    if plan is None or state not in {State.PLANNED, State.SUSPENDED}:
+    waits = state in {State.PLANNED, State.SUSPENDED} and not snapshot.job.spec.suspend
+    if plan is None or not waits:
         return None
     return None if plan.runs_at(snapshot.now) else plan.windows[0].start
 
