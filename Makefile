@@ -26,9 +26,9 @@ demo: setup ## Compress a real model under a replayed day
 
 # The long matrices run as seeded samples here, whole in test-all. Tests against a cluster mostly
 # wait, so four of them run at a time; the rest want the machine for themselves.
-test: setup system-packages kubernetes lint types layers check-generated ## Everything that CI runs
-	$(RUN)pytest -n 4 tests/cluster
-	$(RUN)pytest --ignore=tests/cluster
+test: setup system-packages kubernetes helm lint types layers check-generated ## Everything that CI runs
+	$(RUN)pytest -n 4 tests/cluster tests/chart
+	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart
 
 test-all: export GREEN_MATRIX := all
 test-all: test ## With the whole matrices
@@ -41,6 +41,36 @@ system-packages:
 .PHONY: kubernetes
 kubernetes: setup system-packages
 	@$(RUN)python -m tests.cluster.harness.programs
+
+# The helm programs of the chart's tests; where they cannot be had, the tests say so.
+.PHONY: helm
+helm: setup
+	@$(RUN)python scripts/get_helm.py || true
+
+BASE ?= docker.io/library/python:3.11-slim
+BUILD := $(if $(shell command -v buildah),buildah bud,docker buildx build)
+IMAGES := ghcr.io/greentraining
+
+.PHONY: images wheels
+images: ## Images of operator and jobs (TARGET=light leaves PyTorch out)
+	$(BUILD) --build-arg BASE=$(BASE) \
+	    $(if $(wildcard build/wheels/operator),--build-context wheels=build/wheels/operator) \
+	    -t $(IMAGES)/operator:0.1.0 -f operator/Containerfile .
+	$(BUILD) --build-arg BASE=$(BASE) $(if $(TARGET),--target $(TARGET)) \
+	    $(if $(wildcard build/wheels/jobs),--build-context wheels=build/wheels/jobs) \
+	    -t $(IMAGES)/jobs:0.1.0 -f jobs/Containerfile .
+
+wheels: setup build/wheels/operator build/wheels/jobs ## For image builds that reach no index
+
+build/wheels/%: uv.lock
+	mkdir -p $@
+	$(UV) export --quiet --locked --no-dev --no-emit-project --extra $* \
+	    $(if $(filter jobs,$*),--prune torch) --output-file $@/requirements.txt
+	python3 -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
+	    --python-version 3.11 --implementation cp --platform manylinux2014_x86_64 \
+	    --platform manylinux_2_28_x86_64 --dest $@ -r $@/requirements.txt
+	python3 -m pip download --quiet --no-deps --only-binary :all: \
+	    --platform manylinux2014_x86_64 --dest $@ uv==$(UV_VERSION)
 
 lint:
 	$(RUN)ruff check

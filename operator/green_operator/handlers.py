@@ -13,6 +13,7 @@ from typing import Any
 import kopf
 from green_api import GROUP, VERSION
 from kopf import DiffBaseStorage, ProgressStorage
+from kubernetes.aio.client import Configuration
 
 from green_operator.cluster.index import Index, Key
 from green_operator.cluster.zones import Zones
@@ -70,13 +71,30 @@ def settings() -> kopf.OperatorSettings:
     return lean
 
 
-def registry(index: Index, zones: Zones, touch: Callable[[Key], None]) -> kopf.OperatorRegistry:
+async def connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    """The server and credentials of our own requests, as fresh as they are; asked again on 401."""
+    header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+    scheme, _, token = (header or "").rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def registry(
+    configuration: Configuration, index: Index, zones: Zones, touch: Callable[[Key], None]
+) -> kopf.OperatorRegistry:
     """Handlers that note what is seen."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    def login(**given: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401
-        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+    async def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
+        return await connection(configuration)
 
     @kopf.on.event(GROUP, VERSION, "greentrainingjobs", registry=handlers)
     async def job(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
@@ -116,12 +134,10 @@ def registry(index: Index, zones: Zones, touch: Callable[[Key], None]) -> kopf.O
     return handlers
 
 
-async def watch(
-    index: Index, zones: Zones, touch: Callable[[Key], None], namespaces: Sequence[str]
-) -> None:
+async def watch(handlers: kopf.OperatorRegistry, namespaces: Sequence[str]) -> None:
     """Watch until SIGTERM or SIGINT."""
     await kopf.operator(
-        registry=registry(index, zones, touch),
+        registry=handlers,
         settings=settings(),
         standalone=True,
         clusterwide=not namespaces,

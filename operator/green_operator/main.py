@@ -24,9 +24,10 @@ from kubernetes.aio.config import (
 
 from green_operator.cluster.http import serve
 from green_operator.cluster.operator import Operator
-from green_operator.handlers import watch
+from green_operator.handlers import registry, watch
 
-app = typer.Typer(add_completion=False)
+# A traceback with its local variables may hold what no log should.
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -74,9 +75,11 @@ def _read_config(path: Path | None) -> OperatorConfig:
 
 
 async def _run(config: OperatorConfig, namespace: str, identity: str, port: int) -> None:
-    operator = Operator(await _configuration(), config, namespace, identity)
+    configuration = await _configuration()
+    operator = Operator(configuration, config, namespace, identity)
+    handlers = registry(configuration, operator.index, operator.zones, operator.touch)
     await operator.run(
-        lambda: watch(operator.index, operator.zones, operator.touch, config.watch_namespaces),
+        lambda: watch(handlers, config.watch_namespaces),
         lambda: serve(operator, port),
     )
 

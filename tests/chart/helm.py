@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -62,8 +63,9 @@ class Helm:
         """Options that hand values over in a file."""
         if values is None:
             return ()
-        file = self.folder / "values.yaml"
-        file.write_text(yaml.safe_dump(dict(values)))
+        file = self.folder / "values.json"
+        # In YAML as Go reads it a text such as n would have to be quoted.
+        file.write_text(json.dumps(dict(values)))
         return ("--values", file)
 
 

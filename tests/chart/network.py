@@ -66,7 +66,7 @@ def _matches(selector: Object, labels: Mapping[str, str]) -> bool:
         assert expression["operator"] == "Exists", "the chart uses no other"
         if expression["key"] not in labels:
             return False
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def _has_port(rule: Object, port: int, protocol: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 Object = Mapping[str, Any]
@@ -16,7 +16,7 @@ _VOLUMES: Final = frozenset(
 _PROFILES: Final = frozenset({"RuntimeDefault", "Localhost"})
 
 
-def pod_specs(documents: list[Object]) -> Iterator[Object]:
+def pod_specs(documents: Iterable[Object]) -> Iterator[Object]:
     """The pod of every document that has one."""
     for document in documents:
         if document["kind"] == "Pod":

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from green_api.config import OperatorConfig
+from green_api.job import GreenTrainingJob
 from green_api.zone import GridZone
 from green_operator import permissions
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +24,9 @@ from tests.chart.network import End, is_allowed
 from tests.chart.pods import pod_specs, violations
 from tests.cluster.harness.programs import ROOT
 
-RICH: Final[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("values_rich.yaml").read_text())
+RICH: Final[dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("values_rich.yaml").read_text()
+)
 GOLDEN: Final = ROOT / "tests" / "golden" / "chart.yaml"
 WITHOUT_CRDS: Final = {"crds": {"enabled": False}}
 _UNKNOWN_TO_KUBERNETES: Final = frozenset({"GridZone", "ServiceMonitor"})
@@ -319,13 +322,11 @@ def test_chart_package_and_images_have_one_version() -> None:
 
 
 def test_the_examples_of_the_hub_are_sound() -> None:
-    from green_api.job import GreenTrainingJob
-
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     examples = yaml.safe_load(chart["annotations"]["artifacthub.io/crdsExamples"])
     for example in examples:
-        types = {"GridZone": GridZone, "GreenTrainingJob": GreenTrainingJob}
-        types[example["kind"]].parse(example, "Chart.yaml")
+        kind = GridZone if example["kind"] == "GridZone" else GreenTrainingJob
+        kind.parse(example, "Chart.yaml")
     assert {example["kind"] for example in examples} == {"GridZone", "GreenTrainingJob"}
 
 
@@ -336,7 +337,7 @@ _OPERATOR = End("10.1.0.1", "green", {
     "app.kubernetes.io/instance": "green-training",
     "app.kubernetes.io/component": "operator",
 })  # fmt: skip
-_TEST = End("10.1.0.2", "green", _OPERATOR.labels | {"app.kubernetes.io/component": "test"})
+_TEST = End("10.1.0.2", "green", {**_OPERATOR.labels, "app.kubernetes.io/component": "test"})
 _JOB = End("10.42.0.3", "team-a", {"greentraining.io/job": "j"})
 _OTHER = End("10.42.0.4", "team-a")
 _DNS = End("10.1.0.53", "kube-system")

@@ -146,14 +146,14 @@ class Api:
                 return
             query["continue"] = following
 
-    async def probe(self, resource: Resource) -> None:
+    async def probe(self, resource: Resource, namespace: str = "") -> None:
         """Ask whether a kind is served and may be read.
 
         Raises:
             ApiError: it is not.
 
         """
-        await self._call("GET", resource, resource.path(), {"limit": "1"}, verb="LIST")
+        await self._call("GET", resource, resource.path(namespace), {"limit": "1"}, verb="LIST")
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Make an object.

@@ -140,8 +140,9 @@ class Operator:
         """Wait until the CRDs are served; there is nothing to do before."""
         while True:
             try:
-                for resource in (JOBS, ZONES):
-                    await self._lease_api.probe(resource)
+                await self._lease_api.probe(ZONES)
+                for namespace in self._config.watch_namespaces or [""]:
+                    await self._lease_api.probe(JOBS, namespace)
             except ApiError as error:
                 _logger.warning("waiting for the API server and the CRDs: %s", error)
                 await asyncio.sleep(_CRD_WAIT_SECONDS)
