@@ -99,6 +99,19 @@ Duration = Annotated[
 ]
 
 
+def _in_utc(time: datetime) -> datetime:
+    """A moment in UTC, of a time that can be computed with.
+
+    Raises:
+        ValueError: it lies too far away.
+
+    """
+    if not 2000 <= time.year < 2200:
+        msg = "lies too far away: give a time of the years 2000 to 2199"
+        raise ValueError(msg)
+    return time.astimezone(UTC)
+
+
 def format_time(time: datetime) -> str:
     """Write a moment in UTC in RFC 3339, to the second."""
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -107,7 +120,7 @@ def format_time(time: datetime) -> str:
 Timestamp = Annotated[
     AwareDatetime,
     # Without what is not written, so that what was read back is equal.
-    AfterValidator(lambda time: time.astimezone(UTC).replace(microsecond=0)),
+    AfterValidator(lambda time: _in_utc(time).replace(microsecond=0)),
     PlainSerializer(format_time, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
 ]
@@ -115,7 +128,7 @@ Timestamp = Annotated[
 
 MicroTime = Annotated[
     AwareDatetime,
-    AfterValidator(lambda time: time.astimezone(UTC)),
+    AfterValidator(_in_utc),
     PlainSerializer(
         lambda time: time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         return_type=str,

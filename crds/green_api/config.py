@@ -96,6 +96,19 @@ class SourceUrls(Model):
     """Base of the Electricity Maps API, version 3."""
 
 
+def _at_least_a_second(field: str, name: str) -> Rule:
+    def holds(config: OperatorConfig) -> bool:
+        interval: timedelta = getattr(config, name)
+        return interval >= timedelta(seconds=1)
+
+    return Rule(
+        cel=f"duration(self.{field}) >= duration('1s')",
+        message="must be at least 1s",
+        holds=holds,
+        field=field,
+    )
+
+
 class OperatorConfig(Model):
     """The operator's configuration file."""
 
@@ -121,6 +134,12 @@ class OperatorConfig(Model):
     """The Lease of the replicas."""
     source_urls: SourceUrls = SourceUrls()
     """Where the providers of intensity are."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _at_least_a_second("journalInterval", "journal_interval"),
+        _at_least_a_second("progressInterval", "progress_interval"),
+        _at_least_a_second("resyncInterval", "resync_interval"),
+    )
 
     @classmethod
     def parse(cls, document: dict[str, Any], source: str) -> Self:

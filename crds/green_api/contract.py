@@ -40,6 +40,7 @@ MAX_LOG_BYTES: Final = 10 * 1024 * 1024
 MAX_TEXT_LENGTH: Final = 512
 
 ShortText = Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH)]
+Uid = Annotated[str, StringConstraints(max_length=64)]
 Metrics = Annotated[
     dict[Annotated[str, StringConstraints(max_length=63)], FiniteFloat], Field(max_length=32)
 ]
@@ -121,7 +122,7 @@ class Counter(Model):
     """How sure it is."""
     method: Method
     """How it was found."""
-    joules: Annotated[float, Field(ge=0)]
+    joules: Annotated[float, Field(ge=0, le=1e12)]
     """Joules since the attempt began."""
 
     @property
@@ -148,9 +149,9 @@ class Mark(StrEnum):
 class JournalEntry(Model):
     """The state of one attempt's meters at one moment."""
 
-    sequence: Annotated[int, Field(ge=0)]
+    sequence: Annotated[int, Field(ge=0, le=2**53)]
     """Its place in the order of entries of all attempts of the job; unique, rising."""
-    attempt: ShortText
+    attempt: Uid
     """The attempt's pod UID."""
     time: AwareDatetime
     """When the meters were read."""
@@ -165,7 +166,7 @@ class Progress(Model):
 
     percentage: Annotated[float, Field(ge=0, le=100)] | None = None
     """Share of the work that is done; absent where the task does not say."""
-    estimated_remaining_seconds: Annotated[float, Field(ge=0)] | None = None
+    estimated_remaining_seconds: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """Seconds of work left at the present pace, pauses not counted."""
     phase: ShortText = ""
     """What is being done, for people."""
@@ -176,7 +177,7 @@ class Progress(Model):
 class ProgressReply(Model):
     """The answer to `GET /v1/progress?after=SEQUENCE`."""
 
-    attempt: ShortText
+    attempt: Uid
     """The UID of the pod that answers."""
     time: AwareDatetime
     """The pod's clock."""
@@ -242,7 +243,7 @@ class Result(Model):
 class Summary(Model):
     """The termination message: at most 3 KiB."""
 
-    attempt: ShortText
+    attempt: Uid
     """The attempt that writes it."""
     outcome: Outcome
     """How it ended."""

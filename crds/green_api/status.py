@@ -142,6 +142,8 @@ class RunStatus(Model):
     """Which start of the job this is."""
     name: Annotated[str, StringConstraints(max_length=63)] | None = None
     """Its Job; absent on one machine."""
+    uid: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The Job's UID."""
     attempts: Annotated[int, Field(ge=0)] = 0
     """Attempts so far, of all runs."""
     failed_attempts: Annotated[int, Field(ge=0)] = 0
@@ -270,6 +272,8 @@ class AccountStatus(Model):
     """Energy and emissions so far, tails of the attempts below not included."""
     kept: UsefulStatus = UsefulStatus()
     """Work that a checkpoint or the end has kept."""
+    closed_until: MicroTime | None = None
+    """When the newest attempt began that nothing more is entered for."""
     latest: Annotated[list[AttemptStatus], Field(max_length=3)] = []
     """The latest attempts, oldest first."""
 

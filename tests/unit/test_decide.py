@@ -251,3 +251,25 @@ def test_the_status_stays_small() -> None:
     assert len(status.plan.windows) == 48
     assert len(status.model_dump_json(by_alias=True)) < 8192
     assert status.planned_start == hours(10)
+
+
+def test_an_end_stays_as_it_was_told_though_pod_and_provider_go() -> None:
+    run = a_run(end=RunEnd.COMPLETE, summary=done("0" * 64))
+    ended = decide(a_snapshot(run=run, started=hours(0))).status
+    later = decide(a_snapshot(now=hours(99), plan=None, intensity_known=False, previous=ended))
+    assert later.status == ended
+
+
+def test_a_pod_of_an_earlier_run_keeps_the_next_one_waiting() -> None:
+    left = Obstacle("PodEnding", "waits until pod x of an earlier run has ended")
+    decision = decide(a_snapshot(now=hours(5), started=hours(1), next_run=2, leftover=left))
+    assert decision.run == DesiredRun(2, suspend=True, zone="gb")
+    assert condition(decision.status, ConditionType.RUNNING) == ("False", "PodEnding")
+
+
+def test_a_run_that_the_server_refuses_is_told() -> None:
+    refused = Obstacle("RunRefused", "the API server refuses the run's Job: exceeded quota")
+    decision = decide(a_snapshot(refused=refused))
+    assert decision.status.state is State.PLANNED
+    assert condition(decision.status, ConditionType.RUNNING) == ("False", "RunRefused")
+    assert "quota" in decision.status.message

@@ -277,3 +277,13 @@ def source_problems(source: dict[str, object]) -> str:
 )  # fmt: skip
 def test_a_mistake_in_a_source_is_named(source: dict[str, object], says: str) -> None:
     assert says in source_problems(source)
+
+
+@pytest.mark.parametrize(
+    "deadline", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"]
+)
+def test_a_time_that_cannot_be_computed_with_is_refused(deadline: str) -> None:
+    schedule = {"deadline": deadline, "expectedDuration": "1h"}
+    text = problems(manifest(schedule=schedule))
+    assert "spec.schedule.deadline" in text
+    assert "years 2000 to 2199" in text

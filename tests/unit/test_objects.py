@@ -170,3 +170,14 @@ def test_a_pod_that_ended_well_counts_as_running_until_the_job_says_complete() -
     view = run_view(run, [pod_record(pod_body(ended))], hours(1))
     assert view.running == 1
     assert view.end is None
+
+
+def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
+    """Kubernetes says so of a StartError; it would be billed for half a century."""
+    broken = {
+        "terminated": {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z",
+                       "finishedAt": "2026-06-01T00:00:03Z"}
+    }  # fmt: skip
+    record = pod_record(pod_body(broken))
+    assert record.started is None
+    assert record.is_over

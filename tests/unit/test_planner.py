@@ -165,3 +165,17 @@ def test_a_plan_that_is_followed_stays_the_same(grams: list[int], now: int, need
         assert again.expected.emissions is not None
         assert first.expected.emissions is not None
         assert again.expected.emissions.grams == pytest.approx(first.expected.emissions.grams)
+
+
+def test_a_deadline_in_another_century_costs_no_more_than_one_in_a_month() -> None:
+    far = request(remaining=2 * HOUR, deadline=T0 + timedelta(days=60_000))
+    chosen = plan(far, outlook([300, 100, 300, 50, 300]))
+    assert chosen.windows[0].start == hours(1)
+    assert length(chosen) == 2 * HOUR
+
+
+def test_work_that_outlasts_all_that_can_be_planned_starts_at_once() -> None:
+    year = timedelta(days=365)
+    chosen = plan(request(remaining=year, deadline=T0 + 3 * year), outlook([300, 100]))
+    assert chosen.windows == (Window(T0, T0 + year),)
+    assert chosen.reason is PlanReason.CLEANEST_NOW

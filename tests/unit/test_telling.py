@@ -137,3 +137,25 @@ def test_energy_that_cannot_be_is_not_believed_in_a_summary_either() -> None:
     enter(book, [pod], {}, 2)
     # What is left is the estimate of an attempt that said nothing.
     assert statement_of(book).energy.joules == 100.0 * 3600
+
+
+def failed(number: int) -> PodRecord:
+    """Ten minutes at a time, an hour apart."""
+    start = hours(number)
+    return replace(POD, uid=f"pod-{number}", started=start, ended=start + 10 * MINUTE, exit_code=1)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.booleans())
+def test_however_many_pods_are_kept_each_counts_once(
+    pods: int, looks: int, through_a_status: bool
+) -> None:
+    """Failed pods stay until their Job goes, and a standby may have seen them all before."""
+    book = Book(Power(100.0), T0)
+    for look in range(looks):
+        known = [failed(n) for n in range(min(pods, look + 1) if look % 2 else pods)]
+        enter(book, known, {}, 48)
+        if through_a_status:
+            book = Book.from_status(book.to_status(), Power(100.0), T0)
+    assert book.attempts == pods
+    assert statement_of(book).energy.joules == pods * 600 * 100.0
+    assert book.active_time(hours(48)) == pods * 10 * MINUTE

@@ -38,6 +38,9 @@ from green_operator.plan.types import Outlook, Slot, Window
 from green_operator.plan.windows import overlap
 
 _KEPT_ATTEMPTS: Final = 3
+# What a status has room for; no honest job comes near.
+_MOST_COUNTERS: Final = 8
+_MOST_AMOUNTS: Final = 24
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CounterKey = tuple[Component, Provenance, Method]
 _AmountKey = tuple[str | None, Signal | None, Provenance]
@@ -111,6 +114,8 @@ class Book:
         self.amounts: dict[_AmountKey, Amount] = {}
         self.kept = Useful()
         self.latest: list[AttemptBook] = []
+        self.closed_until: datetime | None = None
+        """When the newest attempt began that nothing more is entered for."""
         self.reserved = reserved
         self.earliest = earliest
         self._closed_active = timedelta(0)
@@ -119,16 +124,20 @@ class Book:
         """One of the latest attempts."""
         return next((a for a in self.latest if a.uid == uid), None)
 
-    def begin(self, uid: str, start: datetime, zone: str | None) -> AttemptBook:
-        """Open an attempt, or find it again."""
+    def begin(self, uid: str, start: datetime, zone: str | None) -> AttemptBook | None:
+        """Open an attempt, or find it again; None for an old one that is closed for good."""
         known = self.attempt(uid)
         if known is not None:
             known.zone = known.zone or zone
             return known
+        if self._is_closed(start):
+            return None
         return self._open(AttemptBook(uid, zone, start, start), len(self.latest))
 
-    def insert_before_last(self, uid: str, start: datetime, zone: str | None) -> AttemptBook:
+    def insert_before_last(self, uid: str, start: datetime, zone: str | None) -> AttemptBook | None:
         """Open an attempt that nobody saw: the newest one tells of it."""
+        if self._is_closed(start):
+            return None
         return self._open(AttemptBook(uid, zone, start, start), max(len(self.latest) - 1, 0))
 
     def enter(self, attempt: AttemptBook, sample: Sample, intensity: Outlook | None) -> None:
@@ -141,13 +150,16 @@ class Book:
         rises: dict[Provenance, int] = {}
         for counter in sample.counters:
             key = (counter.component, counter.provenance, counter.method)
+            if key not in attempt.counters and len(attempt.counters) == _MOST_COUNTERS:
+                continue
             seen = round(counter.joules * 1000)
             rise = max(seen - attempt.counters.get(key, 0), 0)
             attempt.counters[key] = max(seen, attempt.counters.get(key, 0))
             rises[counter.provenance] = rises.get(counter.provenance, 0) + rise
         for provenance, rise in rises.items():
             amount = amount_in(rise, interval, intensity)
-            self._amount(attempt.zone, intensity, provenance).add(amount)
+            signal = intensity.signal if intensity else None
+            self._amount(attempt.zone, signal, provenance).add(amount)
         self._enter_useful(attempt, sample.mark, interval, sum(rises.values()), intensity)
         attempt.last = interval.end
         attempt.told_end = attempt.told_end or sample.mark is Mark.ENDED
@@ -192,6 +204,7 @@ class Book:
             active_microseconds=self._closed_active // _MICROSECOND,
             amounts=[_amount_status(key, amount) for key, amount in self.amounts.items()],
             kept=_useful_status(self.kept),
+            closed_until=self.closed_until,
             latest=[_attempt_status(a) for a in self.latest],
         )
 
@@ -204,9 +217,13 @@ class Book:
         book.sequence, book.attempts = status.sequence, status.attempts
         book.amounts = {(a.zone, a.signal, a.provenance): _amount(a) for a in status.amounts}
         book.kept = _useful(status.kept)
+        book.closed_until = status.closed_until
         book.latest = [_attempt(a) for a in status.latest]
         book._closed_active = status.active_microseconds * _MICROSECOND
         return book
+
+    def _is_closed(self, start: datetime) -> bool:
+        return self.closed_until is not None and start <= self.closed_until
 
     def _open(self, opened: AttemptBook, place: int) -> AttemptBook:
         self.attempts += 1
@@ -250,15 +267,17 @@ class Book:
 
     def _close(self, attempt: AttemptBook) -> None:
         """Nothing more is expected of an old attempt."""
-        for key, amount in self._tails_of(attempt):
-            self.amounts.setdefault(key, Amount()).add(amount)
+        for (zone, signal, provenance), amount in self._tails_of(attempt):
+            self._amount(zone, signal, provenance).add(amount)
+        self.closed_until = max(attempt.start, self.closed_until or attempt.start)
         self._closed_active += (attempt.end or attempt.last) - attempt.start
 
-    def _amount(
-        self, zone: str | None, intensity: Outlook | None, provenance: Provenance
-    ) -> Amount:
-        signal = intensity.signal if intensity else None
-        return self.amounts.setdefault((zone, signal, provenance), Amount())
+    def _amount(self, zone: str | None, signal: Signal | None, provenance: Provenance) -> Amount:
+        key = (zone, signal, provenance)
+        if key not in self.amounts and len(self.amounts) >= _MOST_AMOUNTS:
+            # The newest places of a job that has seen too many are told with an earlier one.
+            key = next((k for k in self.amounts if k[2] is provenance), next(iter(self.amounts)))
+        return self.amounts.setdefault(key, Amount())
 
     def _tails(self) -> Iterable[tuple[_AmountKey, Amount]]:
         for attempt in self.latest:

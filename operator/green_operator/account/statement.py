@@ -120,6 +120,7 @@ def state_account(
     books = Book(reserved, earliest_start)
     for record in attempts:
         attempt = books.begin(record.uid, record.start, zone)
+        assert attempt is not None  # noqa: S101 - they come in the order of their start
         for sample in record.samples:
             books.enter(attempt, sample, intensity)
         if record.end is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from green_operator.cluster.api import LEASES, Api, ApiError
 LEASE_NAME: Final = "green-training-operator"
 LOST_LEASE_EXIT: Final = 3
 """The process's exit code where the lease was lost: the kubelet starts it anew as a candidate."""
+
+_AGAIN_SECONDS: Final = 0.2
 
 _logger = logging.getLogger(__name__)
 
@@ -78,10 +81,14 @@ class Elector:
             await asyncio.sleep(self._settings.retry_period.total_seconds())
         _logger.info("this replica leads")
         on_elected()
+        period = self._settings.retry_period.total_seconds()
         while True:
-            await asyncio.sleep(self._settings.retry_period.total_seconds())
-            await self._try()
+            began = boot_time()
+            renewed = await self._try()
             self._fence.check()
+            elapsed = boot_time() - began
+            # A renewal that failed is tried again at once: time is short.
+            await asyncio.sleep(max(period - elapsed, 0.0) if renewed else _AGAIN_SECONDS)
 
     async def release(self) -> None:
         """Give the lease back at an orderly end, so that the next replica need not wait."""
@@ -136,7 +143,7 @@ class Elector:
 
     @property
     def _duration(self) -> int:
-        return round(self._settings.lease_duration.total_seconds())
+        return math.ceil(self._settings.lease_duration.total_seconds())
 
     def _new(self) -> dict[str, Any]:
         return {

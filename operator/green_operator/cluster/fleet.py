@@ -8,6 +8,7 @@ planning the fleet.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from green_operator.cluster.index import Key
 from green_operator.metrics import OperatorMetrics
 from green_operator.plan.planner import plan_fleet
 from green_operator.plan.types import Fleet, JobRequest, Outlook, Plan
+
+_logger = logging.getLogger(__name__)
 
 # The event loop is given back so often: the lease has to be renewed while ten thousand are planned.
 _BATCH: Final = 25
@@ -103,7 +106,15 @@ class FleetPlanner:
                 outage_margin=self._margin,
             )
             now = self._clock()
-            plans = plan_fleet(fleet, now)
+            try:
+                plans = plan_fleet(fleet, now)
+            except Exception as error:
+                # One job that cannot be planned must not end the others' planner.
+                _logger.exception("a defect of the planner")
+                for _, (_, future) in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
             for key, (request, future) in batch:
                 plan = plans[request.key]
                 self._planned[key] = _Planned(

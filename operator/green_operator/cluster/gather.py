@@ -20,10 +20,10 @@ from green_operator.cluster.index import Index
 from green_operator.cluster.pods import PodAsker
 from green_operator.cluster.seen import Seen
 from green_operator.cluster.zones import Zones
-from green_operator.lifecycle.types import RunView, Snapshot
+from green_operator.lifecycle.types import Obstacle, RunView, Snapshot
 from green_operator.objects.attempts import Word, enter_attempts
 from green_operator.objects.names import JOB_LABEL
-from green_operator.objects.views import run_view
+from green_operator.objects.views import obstacle, run_view
 from green_operator.plan.remaining import expected_power, remaining_time
 from green_operator.plan.types import JobRequest, Plan
 
@@ -76,6 +76,7 @@ class Gatherer:
             previous=previous,
             account=_worth_carrying(book.to_status()),
             next_run=seen.next_run,
+            leftover=self._leftover(seen, now),
             claim=await self.claims.problem(job) if not seen.is_final else None,
         )
 
@@ -87,7 +88,12 @@ class Gatherer:
             body = await self.api.get(RUNS, seen.key[0], name)
             if body is not None and seen.owns(body):
                 self.index.put_run(body)
-        elif run is not None and run.end is not None and not any(p.summary() for p in seen.pods):
+        elif (
+            run is not None
+            and run.end is not None
+            and not seen.is_final
+            and not any(p.summary() for p in seen.pods)
+        ):
             # The Job's end may have been seen before its pod's.
             selector = f"{JOB_LABEL}={seen.job.metadata.name}"
             async for body in self.api.list(PODS, seen.key[0], selector):
@@ -96,7 +102,7 @@ class Gatherer:
             return
         runs = self.index.runs(seen.key, seen.record.uid)
         seen.run = runs[-1] if runs else None
-        seen.pods = self.index.pods(seen.key, [r.uid for r in runs])
+        seen.pods = self.index.pods(seen.key, [*(r.uid for r in runs), *seen.past_runs])
 
     async def _account(self, seen: Seen, now: datetime) -> None:
         words: dict[str, Word] = {}
@@ -112,6 +118,16 @@ class Gatherer:
             seen.book, seen.pods, words, zones, self.zones.recorded, now,
             self.config.journal_interval,
         )  # fmt: skip
+
+    @staticmethod
+    def _leftover(seen: Seen, now: datetime) -> Obstacle | None:
+        """A pod that works or ends although its run is gone or another one follows."""
+        current = seen.run.uid if seen.run is not None else None
+        left = [p for p in seen.pods if p.owner_uid != current and not p.is_over]
+        if not left:
+            return None
+        waiting = f"waits until pod {left[0].name} of an earlier run has ended"
+        return obstacle(left[0], now) or Obstacle("PodEnding", waiting)
 
     def view(self, seen: Seen, now: datetime) -> RunView | None:
         """The newest run as decisions see it."""

@@ -12,13 +12,14 @@ from green_operator.cluster.operator import Operator
 
 async def serve(operator: Operator, port: int) -> None:
     """Answer ``/metrics``, ``/livez`` and ``/readyz`` until cancelled."""
+    one_at_a_time = asyncio.Lock()
 
     async def metrics(_: web.Request) -> web.Response:
-        operator.collect()
-        return web.Response(
-            body=generate_latest(operator.metrics.registry),
-            headers={"Content-Type": CONTENT_TYPE_LATEST},
-        )
+        async with one_at_a_time:
+            operator.collect()
+            # In a thread: with thousands of jobs it takes longer than a lease may wait.
+            body = await asyncio.to_thread(generate_latest, operator.metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def livez(_: web.Request) -> web.Response:
         return _verdict(operator.is_alive(), "no job was finished for too long")

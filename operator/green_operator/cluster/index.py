@@ -42,6 +42,8 @@ class Index:
         self.jobs: dict[Key, JobRecord] = {}
         self._runs: dict[Key, dict[str, RunRecord]] = {}
         self._pods: dict[Key, dict[str, PodRecord]] = {}
+        self.accounts = False
+        """Whether this replica accounts: else pods that are deleted are forgotten at once."""
 
     def put_job(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
         """A job as a watch, a list or an answer shows it; whether that is news.
@@ -104,17 +106,22 @@ class Index:
     def pod_gone(self, key: Key, uid: str) -> None:
         """A pod is deleted; its record stays until it is accounted for (``drop_pod``)."""
         pod = self._pods.get(key, {}).get(uid)
-        if pod is not None:
+        if pod is None:
+            return
+        is_ours = any(run.uid == pod.owner_uid for run in self._runs.get(key, {}).values())
+        if self.accounts and is_ours and pod.started is not None:
             self._pods[key][uid] = replace(pod, gone=True)
+        else:
+            self.drop_pod(key, uid)
 
     def drop_pod(self, key: Key, uid: str) -> None:
         """A pod that is gone is accounted for."""
         self._drop(self._pods, key, uid)
 
-    def drop_children(self, key: Key) -> None:
-        """The job is gone, and what it owned goes."""
+    def drop_children(self, key: Key) -> list[str]:
+        """The job is gone, and what it owned goes; the UIDs of its pods."""
         self._runs.pop(key, None)
-        self._pods.pop(key, None)
+        return list(self._pods.pop(key, {}))
 
     @staticmethod
     def _drop(store: dict[Key, dict[str, Any]], key: Key, uid: str) -> None:

@@ -37,7 +37,8 @@ _WEDGED_SECONDS: Final = 300.0
 """With work that is due, some worker finishes some job within this time."""
 _CRD_WAIT_SECONDS: Final = 2.0
 _SWEEP_RETRY_SECONDS: Final = 5.0
-# A second of the renewal's time-out is left for the connection.
+_FIRST_REFRESH_SECONDS: Final = 20.0
+# So many requests of a renewal fit before its deadline.
 _LEASE_TIMEOUT_SHARE: Final = 3.0
 
 
@@ -151,8 +152,13 @@ class Operator:
 
     async def _lead(self) -> None:
         await self._elected.wait()
+        self.index.accounts = True
         await self._sweep()
-        await self.zones.refresh()
+        refreshed = asyncio.ensure_future(self.zones.refresh())
+        # Providers that do not answer must not keep jobs from their start.
+        await asyncio.wait([refreshed], timeout=_FIRST_REFRESH_SECONDS)
+        if not refreshed.done():
+            refreshed.cancel()
         self._swept = True
         for key in list(self.index.jobs):
             self.queue.add(key)

@@ -30,7 +30,9 @@ from green_operator.objects.observed import PodRecord
 
 _TIMEOUT_SECONDS: Final = 3.0
 _CONCURRENCY: Final = 64
-_PAGES: Final = 20
+# Bounds what one pod can fill: an interval of five minutes has 288 entries a day.
+_PAGES: Final = 2
+_KEPT_ENTRIES: Final = 600
 _SILENT: Final = "the pod does not answer"
 
 
@@ -122,7 +124,8 @@ class PodAsker:
             if problem:
                 break
             new = [e for e in answer.entries if e.sequence > after]
-            reply, entries = answer, (*entries, *new)
+            reply = answer.model_copy(update={"entries": []})
+            entries = (*entries, *new)[-_KEPT_ENTRIES:]
             if not answer.more or not new:
                 break
         answered = before.answered if before is not None else asked

@@ -11,6 +11,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
+_SHELLS: Final = 1_000
 
 
 class WorkQueue(Generic[Key]):
@@ -51,6 +52,10 @@ class WorkQueue(Generic[Key]):
         self._at[key] = at
         self._count += 1
         heapq.heappush(self._later, (at, self._count, key))
+        if len(self._later) > 2 * len(self._at) + _SHELLS:
+            # Most entries are shells of times that were superseded.
+            self._later = [entry for entry in self._later if self._at.get(entry[2]) == entry[0]]
+            heapq.heapify(self._later)
         self._wake()
 
     def failed(self, key: Key) -> None:
@@ -61,13 +66,6 @@ class WorkQueue(Generic[Key]):
 
     def succeeded(self, key: Key) -> None:
         """The key's work went well: the next failure begins with the shortest backoff."""
-        self._failures.pop(key, None)
-
-    def forget(self, key: Key) -> None:
-        """Nothing is due for the key any more."""
-        self._due.pop(key, None)
-        self._at.pop(key, None)
-        self._again.discard(key)
         self._failures.pop(key, None)
 
     async def get(self) -> Key:

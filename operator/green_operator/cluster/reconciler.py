@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from green_operator.account.book import Book
 from green_operator.account.power import PowerTable
 from green_operator.account.statement import statement_of
-from green_operator.cluster.api import JOBS, Api
+from green_operator.cluster.api import JOBS, Api, ApiError
 from green_operator.cluster.claims import Claims
 from green_operator.cluster.fleet import FleetPlanner
 from green_operator.cluster.gather import Gatherer
@@ -37,7 +37,7 @@ from green_operator.cluster.zones import Zones
 from green_operator.lifecycle.decide import decide
 from green_operator.lifecycle.events import Event, transitions
 from green_operator.lifecycle.significance import FIGURES_EVERY, is_significant
-from green_operator.lifecycle.types import Decision, Snapshot
+from green_operator.lifecycle.types import Decision, Obstacle, Snapshot
 from green_operator.metrics import Metrics, standing
 from green_operator.objects.observed import PodRecord
 from green_operator.objects.rejected import rejected_status
@@ -46,6 +46,8 @@ _logger = logging.getLogger(__name__)
 
 # What is waited for without an event is looked at again so often.
 _RECHECK: Final = timedelta(minutes=5)
+_SOON: Final = timedelta(seconds=1)
+_REFUSALS: Final = frozenset({400, 403, 422})
 
 
 def utc_now() -> datetime:
@@ -92,7 +94,8 @@ class Reconciler:
         if written is not None and (record is None or record.uid != written[0]):
             self._forget(key)
         if record is None:
-            self.index.drop_children(key)
+            for uid in self.index.drop_children(key):
+                self.asker.forget(uid)
             return
         body = record.unpack()
         try:
@@ -106,14 +109,21 @@ class Reconciler:
             return
         seen = self._see(key, record, job, previous)
         snapshot = await self._gatherer.snapshot(seen)
-        snapshot = await self._apply(seen, snapshot)
+        try:
+            snapshot = await self._apply(seen, snapshot)
+        except ApiError as error:
+            if error.status not in _REFUSALS:
+                raise
+            message = f"the API server refuses the run's Job: {error}"
+            snapshot = replace(snapshot, refused=Obstacle("RunRefused", message))
+            await self._conclude(seen, decide(snapshot), snapshot)
+            raise
         await self._conclude(seen, decide(snapshot), snapshot)
 
     def _see(
         self, key: Key, record: JobRecord, job: GreenTrainingJob, previous: JobStatus | None
     ) -> Seen:
         runs = self.index.runs(key, record.uid)
-        pods = self.index.pods(key, [run.uid for run in runs])
         created = job.metadata.creation_timestamp or self.clock()
         account = previous.account if previous is not None else None
         book = Book.from_status(account, self._reserved(job), created)
@@ -122,7 +132,9 @@ class Reconciler:
             self.metrics.begin_after(job, statement_of(book))
             if previous is not None:
                 self.metrics.show(job, previous)
-        return Seen(key, record, job, previous, runs[-1] if runs else None, pods, book)
+        seen = Seen(key, record, job, previous, runs[-1] if runs else None, [], book)
+        seen.pods = self.index.pods(key, [*(run.uid for run in runs), *seen.past_runs])
+        return seen
 
     async def _apply(self, seen: Seen, snapshot: Snapshot) -> Snapshot:
         """Make the run what it ought to be; the snapshot with the run as it is then."""
@@ -134,7 +146,7 @@ class Reconciler:
     async def _conclude(self, seen: Seen, decision: Decision, snapshot: Snapshot) -> None:
         """Write the status if it says something new, tell it, and see to the next look."""
         key, status, now = seen.key, decision.status, snapshot.now
-        if decision.expires is not None and now >= decision.expires:
+        if seen.is_final and decision.expires is not None and now >= decision.expires:
             await self.api.delete(JOBS, *key, seen.record.uid)
             return
         last = self._written[key][1]
@@ -151,7 +163,7 @@ class Reconciler:
         if record is not None:
             record.standing = standing(seen.job, status)
         self._tidy(seen)
-        self._schedule(seen, decision, now)
+        self._schedule(seen, decision, now, claim_is_missing=snapshot.claim is not None)
 
     async def _write(self, key: Key, record: JobRecord, status: dict[str, Any]) -> None:
         namespace, name = key
@@ -166,7 +178,9 @@ class Reconciler:
             "status": status,
         }
         answer = await self.api.apply_status(JOBS, namespace, name, body)
-        if answer["metadata"]["uid"] == record.uid:
+        known = self.index.jobs.get(key)
+        # One that was deleted meanwhile must not come back.
+        if known is not None and known.uid == answer["metadata"]["uid"]:
             self.index.put_job(answer)
 
     def _note_start(self, seen: Seen, status: JobStatus) -> None:
@@ -188,16 +202,22 @@ class Reconciler:
                 self.index.drop_pod(seen.key, pod.uid)
                 self.asker.forget(pod.uid)
 
-    def _schedule(self, seen: Seen, decision: Decision, now: datetime) -> None:
+    def _schedule(
+        self, seen: Seen, decision: Decision, now: datetime, *, claim_is_missing: bool
+    ) -> None:
         times = [decision.expires, self.planner.next_edge(seen.key)]
         if not decision.status.state.is_final:
-            times.append(seen.deadline)
+            deadline = seen.deadline
+            times.append(deadline if deadline is not None and deadline > now else None)
             if seen.pods or snapshot_waits(decision):
                 times.append(now + _RECHECK)
         if seen.running is not None:
             times.append(self._ask_later(seen, seen.running, now))
             times.append(now + FIGURES_EVERY)
-        following = [(t - now).total_seconds() for t in times if t is not None and t > now]
+        if claim_is_missing:
+            times.append(now + _RECHECK / 5)
+        # What is due already is due soon: an edge may have passed between planning and deciding.
+        following = [max(t - now, _SOON).total_seconds() for t in times if t is not None]
         if following:
             self.queue.add_after(seen.key, min(following))
 

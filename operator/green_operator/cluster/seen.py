@@ -50,6 +50,12 @@ class Seen:
         return next((pod for pod in self.pods if pod.is_running), None)
 
     @property
+    def past_runs(self) -> list[str]:
+        """The UID of the run that the status remembers: its pods may outlive it."""
+        run = self.previous.run if self.previous is not None else None
+        return [run.uid] if run is not None and run.uid is not None else []
+
+    @property
     def is_final(self) -> bool:
         """The job has ended, by its stored status."""
         return self.previous is not None and self.previous.state.is_final

@@ -112,6 +112,7 @@ class Zones:
     def drop(self, name: str) -> None:
         """A zone is gone."""
         if self._zones.pop(name, None) is not None:
+            self._stored.pop(name, None)
             self._changed.set()
 
     @property

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from green_api.job import OnDeadlineMissed
-from green_api.status import ConditionType, JobStatus, State
+from green_api.status import JobStatus, State
 
 from green_operator.lifecycle.status import PERSON, PLAN, STARTING, build_status
 from green_operator.lifecycle.types import Decision, DesiredRun, RunEnd, Snapshot
@@ -27,6 +27,11 @@ class Verdict:
 
 def decide(snapshot: Snapshot) -> Decision:
     """Decide what state a job is in and which run it ought to have."""
+    if snapshot.previous is not None and snapshot.previous.state.is_final:
+        # A final state stays as it was told, whatever becomes of pods and providers.
+        generation = {"observed_generation": snapshot.job.metadata.generation}
+        status = snapshot.previous.model_copy(update=generation)
+        return Decision(status, None, _expires(snapshot, status))
     verdict = next(v for check in _CHECKS if (v := check(snapshot)) is not None)
     status = build_status(snapshot, verdict.state, verdict.reason, verdict.message)
     return Decision(status, verdict.run, _expires(snapshot, status))
@@ -37,16 +42,6 @@ def _expires(snapshot: Snapshot, status: JobStatus) -> datetime | None:
     if ttl is None or status.completion_time is None:
         return None
     return status.completion_time + timedelta(seconds=ttl)
-
-
-def _ended_before(snapshot: Snapshot) -> Verdict | None:
-    """A final state stays."""
-    previous = snapshot.previous
-    if previous is None or not previous.state.is_final:
-        return None
-    ended = ConditionType(previous.state.value)
-    reason = next(c.reason for c in previous.conditions if c.type is ended)
-    return Verdict(previous.state, reason, previous.message)
 
 
 def _complete(snapshot: Snapshot) -> Verdict | None:
@@ -88,6 +83,15 @@ def _paused_by_person(snapshot: Snapshot) -> Verdict | None:
     return Verdict(_waiting_state(snapshot), PERSON, message, _same_run(snapshot, True))
 
 
+def _refused(snapshot: Snapshot) -> Verdict | None:
+    """The API server does not take the run as it is; it is tried again."""
+    refused = snapshot.refused
+    if refused is None:
+        return None
+    run = _same_run(snapshot, True)
+    return Verdict(_waiting_state(snapshot), refused.reason, refused.message, run)
+
+
 def _in_window(snapshot: Snapshot) -> Verdict | None:
     """Its plan says now, or it has begun and cannot be interrupted."""
     plan = snapshot.plan
@@ -99,8 +103,9 @@ def _in_window(snapshot: Snapshot) -> Verdict | None:
     if run is not None and run.running and not run.suspend:
         return Verdict(State.RUNNING, plan.reason.value, message, _same_run(snapshot, False))
     # Resume only when nothing is active or terminating: two pods would write to one claim.
-    wait = run is not None and run.suspend and run.active > 0
-    obstacle = run.obstacle if run is not None else None
+    leftover = snapshot.leftover
+    wait = (run is not None and run.suspend and run.active > 0) or leftover is not None
+    obstacle = leftover or (run.obstacle if run is not None else None)
     if obstacle is not None:
         return Verdict(
             _waiting_state(snapshot), obstacle.reason, obstacle.message, _same_run(snapshot, wait)
@@ -131,11 +136,11 @@ def _same_run(snapshot: Snapshot, suspend: bool) -> DesiredRun:
 
 
 _CHECKS: Final[tuple[Callable[[Snapshot], Verdict | None], ...]] = (
-    _ended_before,
     _complete,
     _failed,
     _deadline_missed,
     _paused_by_person,
+    _refused,
     _in_window,
     _waiting,
     _not_planned,

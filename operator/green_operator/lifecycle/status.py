@@ -94,10 +94,12 @@ def _plan(snapshot: Snapshot) -> PlanStatus | None:
 
 def _run(snapshot: Snapshot) -> RunStatus | None:
     if snapshot.run is None:
-        return None
+        # A run that is gone is remembered until the next one is made.
+        return snapshot.previous.run if snapshot.previous is not None else None
     return RunStatus(
         number=snapshot.run.number,
         name=snapshot.run.name,
+        uid=snapshot.run.uid,
         attempts=snapshot.attempts,
         failed_attempts=snapshot.run.failed_attempts,
         active_seconds=round(snapshot.active_time.total_seconds()),

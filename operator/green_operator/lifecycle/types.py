@@ -52,6 +52,8 @@ class RunView:
     """The last termination message of the run."""
     name: str | None = None
     """Its Job; None on one machine."""
+    uid: str | None = None
+    """The Job's UID."""
     obstacle: Obstacle | None = None
     """What keeps its pod from working."""
 
@@ -81,6 +83,10 @@ class Snapshot:
     """The books behind the statement, where the status has to carry them."""
     next_run: int = 1
     """The number of the next run, where there is none."""
+    leftover: Obstacle | None = None
+    """A pod of an earlier run is still there."""
+    refused: Obstacle | None = None
+    """The API server does not take the run."""
     claim: Obstacle | None = None
     """What is wrong with the claim, if anything is known to be."""
 

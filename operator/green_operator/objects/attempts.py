@@ -54,13 +54,20 @@ def enter_attempts(
             after the last sign of life.
 
     """
+    known = {pod.uid: pod for pod in pods}
+
+    def end_all_but(uid: str) -> None:
+        for attempt in book.latest:
+            if attempt.end is None and attempt.uid != uid:
+                _end(book, attempt, known.get(attempt.uid), intensities, now, interval)
+
     for pod in pods:
         if pod.started is not None:
+            if book.attempt(pod.uid) is None:
+                # An attempt is closed for good when newer ones push it out: not before its end.
+                end_all_but(pod.uid)
             _enter_pod(book, pod, words.get(pod.uid, Word()), zones.get(pod.uid), intensities, now)
-    known = {pod.uid: pod for pod in pods}
-    for attempt in book.latest:
-        if attempt.end is None:
-            _end(book, attempt, known.get(attempt.uid), intensities, now, interval)
+    end_all_but("")
 
 
 def _enter_pod(
@@ -73,6 +80,8 @@ def _enter_pod(
 ) -> None:
     assert pod.started is not None  # noqa: S101 - the caller's check
     own = book.begin(pod.uid, pod.started, zone)
+    if own is None:
+        return
     summary = pod.summary()
     told = list(word.entries)
     if summary is not None:

@@ -123,7 +123,11 @@ def pod_record(body: Object) -> PodRecord:
     containers = status.get("containerStatuses") or ()
     state = next((c.get("state") or {} for c in containers if c["name"] == CONTAINER), {})
     ended = state.get("terminated") or {}
-    started = (state.get("running") or ended).get("startedAt")
+    created = _required_time(meta["creationTimestamp"])
+    started = _time((state.get("running") or ended).get("startedAt"))
+    if started is not None and started < created:
+        # A container that could not be started is said to have done so in 1970.
+        started = None
     return PodRecord(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -131,13 +135,13 @@ def pod_record(body: Object) -> PodRecord:
         resource_version=meta["resourceVersion"],
         job=meta.get("labels", {}).get(JOB_LABEL, ""),
         owner_uid=_controller(meta),
-        created=_required_time(meta["creationTimestamp"]),
+        created=created,
         phase=status.get("phase") or "Pending",
         ip=status.get("podIP") or "",
         host_network=bool(spec.get("hostNetwork")),
         node=spec.get("nodeName") or "",
         deleted=_time(meta.get("deletionTimestamp")),
-        started=_time(started),
+        started=started,
         ended=_time(ended.get("finishedAt")),
         exit_code=ended.get("exitCode"),
         termination=ended.get("message") or "",

@@ -42,6 +42,7 @@ def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunVie
         message=message,
         summary=summaries[-1] if summaries else None,
         name=run.name,
+        uid=run.uid,
         obstacle=_obstacle(run, pods, now),
     )
 

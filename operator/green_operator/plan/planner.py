@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from green_operator.plan.types import (
     Expectation,
@@ -29,6 +30,9 @@ from green_operator.plan.windows import (
     overlap,
     weighted_mean,
 )
+
+_FARTHEST: Final = timedelta(days=28)
+"""Nobody knows intensity beyond: work is planned so far ahead at most."""
 
 
 def plan_fleet(fleet: Fleet, now: datetime) -> dict[str, Plan]:
@@ -65,7 +69,7 @@ def _plan_in(
     request: JobRequest, outlook: Outlook | None, limit: datetime | None, now: datetime
 ) -> Plan:
     at_once = [Window(now, now + request.remaining)]
-    horizon = max(limit or now, now + request.remaining)
+    horizon = min(max(limit or now, now + request.remaining), now + _FARTHEST)
     slots, assumed = cover(outlook.slots, now, horizon) if outlook else ([], timedelta(0))
     reason, windows = _choose(request, slots, limit, at_once)
     return Plan(
@@ -95,6 +99,9 @@ def _choose(
         return PlanReason.INTENSITY_UNKNOWN, at_once
     if slack == timedelta(0):
         return PlanReason.LATEST_START_REACHED, at_once
+    if at_once[0].end > slots[-1].end:
+        # It lasts longer than anything can be planned: no time is cleaner than another.
+        return PlanReason.CLEANEST_NOW, at_once
     if request.interruptible:
         windows = cheapest_slots(slots, request.remaining)
     else:

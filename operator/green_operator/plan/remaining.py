@@ -14,6 +14,8 @@ _TELLING_PERCENTAGE: Final = 5.0
 _OVERRUN_SHARE: Final = 0.1
 # A job that has not ended is never taken to be through: closing a report takes time too.
 _LEAST_SHARE: Final = 0.01
+# A pod's word beyond it is taken as this.
+_LONGEST: Final = timedelta(days=365)
 
 
 def remaining_time(
@@ -30,7 +32,8 @@ def remaining_time(
     """
     least = max(expected * _LEAST_SHARE, timedelta(seconds=1))
     if progress is not None and progress.estimated_remaining_seconds is not None:
-        return max(timedelta(seconds=progress.estimated_remaining_seconds * speed), least)
+        told = min(progress.estimated_remaining_seconds * speed, _LONGEST.total_seconds())
+        return max(timedelta(seconds=told), least)
     done = progress.percentage if progress is not None else None
     if done is not None and done >= _TELLING_PERCENTAGE:
         return max(active * ((100.0 - done) / done), least)
