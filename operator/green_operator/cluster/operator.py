@@ -37,7 +37,7 @@ _WEDGED_SECONDS: Final = 300.0
 """With work that is due, some worker finishes some job within this time."""
 _CRD_WAIT_SECONDS: Final = 2.0
 _SWEEP_RETRY_SECONDS: Final = 5.0
-_FIRST_REFRESH_SECONDS: Final = 20.0
+_FIRST_REFRESH_SECONDS: Final = 10.0
 # So many requests of a renewal fit before its deadline.
 _LEASE_TIMEOUT_SHARE: Final = 3.0
 

@@ -125,7 +125,7 @@ class OperatorProcess:
             self.kill()
             raise
 
-    def wait_ready(self, timeout: float = 30) -> OperatorProcess:
+    def wait_ready(self, timeout: float = 90) -> OperatorProcess:
         """Until it says that it is ready."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

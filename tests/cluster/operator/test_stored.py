@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.cluster.harness.client import CRDS, GREEN_JOBS, Client
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World
@@ -9,18 +13,25 @@ from tests.cluster.operator.world import World
 NAME = "greentrainingjobs.greentraining.io"
 
 
-def loosen(admin: Client) -> None:
+@pytest.fixture
+def newer_definition(admin: Client) -> Iterator[None]:
     """What a newer version's definition may look like: fields that this version does not know."""
+    _patch(admin, "add")
+    yield
+    _patch(admin, "remove")
+
+
+def _patch(admin: Client, operation: str) -> None:
     patch = [
-        {"op": "add", "path": f"/spec/versions/0/schema/openAPIV3Schema/properties/{part}/"
+        {"op": operation, "path": f"/spec/versions/0/schema/openAPIV3Schema/properties/{part}/"
          "x-kubernetes-preserve-unknown-fields", "value": True}
         for part in ("spec", "status")
     ]  # fmt: skip
     admin.patch(CRDS, NAME, patch, how="json")
 
 
+@pytest.mark.usefixtures("newer_definition")
 def test_what_a_newer_version_wrote_is_not_accepted_and_kept(world: World) -> None:
-    loosen(world.admin)
     world.add_node()
     world.create("newer", teleport={"to": "mars"})
     wait_for(lambda: "teleport" in world.job("newer")["spec"], what="the field is stored")
