@@ -74,10 +74,17 @@ class Process:
         """Neither running nor gone: connections stay open and say nothing."""
         os.kill(self.pid, signal.SIGSTOP)
         try:
+            while not self._is_stopped():
+                time.sleep(0.001)
             yield
         finally:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGCONT)
+
+    def _is_stopped(self) -> bool:
+        """Whether the last of its threads has stopped; on a busy machine some go on for a while."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
 
     def tail(self, lines: int = 30) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
