@@ -26,7 +26,7 @@ demo: setup ## Compress a real model under a replayed day
 
 # The long matrices run as seeded samples here, whole in test-all. Tests against a cluster mostly
 # wait, so four of them run at a time; the rest want the machine for themselves.
-test: setup system-packages kubernetes helm lint types layers check-generated ## Everything that CI runs
+test: setup system-packages node kubernetes helm lint types layers check-generated ## Everything that CI runs
 	$(RUN)pytest -n 4 tests/cluster tests/chart
 	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node
 
@@ -46,6 +46,11 @@ system-packages:
 .PHONY: kubernetes
 kubernetes: setup system-packages
 	@$(RUN)python -m tests.cluster.harness.programs
+
+# What the node's tests need beyond that (root): before `kubernetes`, so that Go builds all at once.
+.PHONY: node
+node: setup system-packages
+	@$(RUN)python -m tests.node.harness.programs
 
 # The helm programs of the chart's tests; where they cannot be had, the tests say so.
 .PHONY: helm

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,13 +94,14 @@ def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
 
     status = cluster.wait(name, "Planned")
     assert status["plan"]["reason"] == "LowestEmissions"
-    assert status["plannedStart"] > job_creation(cluster, name)
+    wait = datetime.fromisoformat(status["plannedStart"]) - datetime.now(UTC)
+    assert wait > timedelta(hours=1)
     (run,) = cluster.runs(name)
     assert run["spec"]["suspend"] is True
     assert cluster.pods(name) == []
 
     cluster.set_grid(static(100))  # the grid is clean sooner than it was forecast
-    first = cluster.wait_progress(name)
+    cluster.wait_progress(name, at_least=20)
     cluster.wait(name, "Running")
     cluster.suspend(name, True)
     cluster.wait(name, "Suspended")
@@ -110,7 +112,7 @@ def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
     assert list(folder.glob("*/checkpoints/*"))
 
     cluster.suspend(name, False)
-    assert cluster.wait_progress(name) > first, "it began anew"
+    assert cluster.wait_progress(name) > 15, "it began anew"
     status = cluster.wait(name, "Succeeded", timeout=180)
     assert history.exit_codes(name) == [_INTERRUPTED, 0]
     assert len(cluster.runs(name)) == 1
@@ -123,11 +125,6 @@ def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
     assert {file.name for file in output.iterdir()} >= {"model.safetensors", "model.onnx"}
     assert status["result"]["final"]["bytes"] < status["result"]["original"]["bytes"]
     _check_energy(status, folder, grams=100)
-
-
-def job_creation(cluster: Cluster, name: str) -> str:
-    (run,) = cluster.runs(name)
-    return str(run["metadata"]["creationTimestamp"])
 
 
 def _check_energy(status: Object, folder: Path, grams: float) -> None:
@@ -200,7 +197,7 @@ def test_a_drained_node_interrupts_and_the_job_goes_on_after_it(
     cluster: Cluster, history: PodHistory
 ) -> None:
     name = "drained"
-    folder = _train(cluster, name, epochs=250, retries=0)
+    folder = _train(cluster, name, epochs=150, retries=0)
     cluster.wait_progress(name)
     options = ("--pod-selector", f"{JOB_LABEL}={name}", "--delete-emptydir-data", "--timeout=90s")
     cluster.kubectl("drain", NODE, *options)
@@ -219,7 +216,7 @@ def test_a_drained_node_interrupts_and_the_job_goes_on_after_it(
 
 def test_an_evicted_pod_is_no_failed_attempt(cluster: Cluster, history: PodHistory) -> None:
     name = "evicted"
-    folder = _train(cluster, name, epochs=250, retries=0)
+    folder = _train(cluster, name, epochs=150, retries=0)
     cluster.wait_progress(name)
     (pod,) = cluster.pods(name)
     meta = {"name": pod["metadata"]["name"], "namespace": TEAM}
@@ -236,7 +233,7 @@ def test_a_kubelet_that_is_away_for_a_while_costs_nothing(
     cluster: Cluster, history: PodHistory
 ) -> None:
     name = "kubelet-away"
-    folder = _train(cluster, name, epochs=250)
+    folder = _train(cluster, name, epochs=150)
     cluster.wait_progress(name)
     with cluster.node.without_kubelet():
         wait_for(lambda: not cluster.node.is_ready, 60, "the node counts as lost")
@@ -249,7 +246,7 @@ def test_a_kubelet_that_is_away_for_a_while_costs_nothing(
 
 def test_a_job_outlives_the_operators_pods(cluster: Cluster, history: PodHistory) -> None:
     name = "operator-away"
-    folder = _train(cluster, name, epochs=250)
+    folder = _train(cluster, name, epochs=150)
     cluster.wait_progress(name)
     labels = "app.kubernetes.io/component=operator"
     cluster.kubectl("delete", "pods", "-n", OPERATOR_NAMESPACE, "-l", labels, "--force")
@@ -265,7 +262,7 @@ def test_a_job_outlives_the_operators_pods(cluster: Cluster, history: PodHistory
 
 def test_a_node_that_loses_power_costs_one_attempt(cluster: Cluster, history: PodHistory) -> None:
     name = "power-cut"
-    folder = _train(cluster, name, epochs=250)
+    folder = _train(cluster, name, epochs=150)
     cluster.wait_progress(name)
     cluster.wait(name, "Running")
     cluster.node.lose_power()

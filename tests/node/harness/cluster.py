@@ -220,19 +220,20 @@ class Cluster:
         )
         return self.condition(name, kind)
 
-    def wait_progress(self, name: str, timeout: float = 90) -> float:
-        """Until the running pod has told how far it is; the first percentage that it told."""
-        return float(
-            wait_for(
-                lambda: self._percentage(name),
-                timeout,
-                f"{name} works",
-                seen=lambda: self.explain(name),
-            )
-        )
+    def wait_progress(self, name: str, at_least: float = 0, timeout: float = 90) -> float:
+        """Until the running pod has told that it is so far; the percentage that it told."""
+        found: list[float] = []
+
+        def is_so_far() -> bool:
+            percentage = self._percentage(name)
+            found[:] = [] if percentage is None else [percentage]
+            return percentage is not None and percentage >= at_least
+
+        wait_for(is_so_far, timeout, f"{name} is at {at_least} %", seen=lambda: self.explain(name))
+        return found[0]
 
     def _percentage(self, name: str) -> float | None:
-        """As the operator asks it; None while it has not begun."""
+        """As the operator asks for it; None while no pod has told."""
         addresses = [pod["status"].get("podIP") for pod in self.pods(name) if _is_running(pod)]
         if not addresses:
             return None

@@ -17,6 +17,7 @@ from typing import Final
 from tests.cluster.harness.processes import Process
 from tests.cluster.harness.programs import UnavailableError
 
+_RANGE: Final = IPv4Network("10.192.0.0/10")
 _HOLDER: Final = Path(__file__).with_name("hold.py")
 
 
@@ -30,23 +31,21 @@ class Addresses:
 
     @classmethod
     def choose(cls) -> Addresses:
-        """Part of 10/8, which is what the operator takes for pods unless told otherwise."""
-        random = SystemRandom()
-        while True:
-            net = IPv4Network(
-                (
-                    0x0A000000
-                    | random.randrange(200, 250) << 16
-                    | random.randrange(0, 255, 2) << 8,
-                    23,
-                )
-            )
+        """Part of 10/8, which is what the operator takes for pods unless told otherwise.
+
+        Raises:
+            UnavailableError: all that was tried is in use.
+
+        """
+        for net in SystemRandom().sample(list(_RANGE.subnets(new_prefix=23)), 20):
             taken = subprocess.run(
                 ["ip", "-o", "route", "show", "match", str(net)], capture_output=True, text=True
             ).stdout
             if all(line.startswith("default") for line in taken.splitlines()):
                 pods, link = net.subnets(new_prefix=24)
                 return cls(str(link[1]), str(link[2]), str(pods))
+        msg = f"this machine has routes of its own into {_RANGE}"
+        raise UnavailableError(msg)
 
 
 class Room:
@@ -67,10 +66,9 @@ class Room:
         if missing:
             msg = f"{', '.join(missing)} missing: apt-get install util-linux iproute2"
             raise UnavailableError(msg)
+        self.addresses = place = Addresses.choose()
         self.folder = Path(tempfile.mkdtemp(prefix="green-node-"))
         self.name = f"gn{self.folder.name[-8:].replace('_', 'x')}"
-        self.addresses = Addresses.choose()
-        place = self.addresses
         self._holder = subprocess.Popen(
             [sys.executable, str(_HOLDER), str(self.folder), self.name, place.machine, place.node, place.pods],
             stdin=subprocess.PIPE,
