@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from green_api.contract import JournalEntry
+from green_api.contract import DEFAULT_PORT, PROGRESS_PATH, JournalEntry
 
-from tests.cluster.harness.client import LEASES, Object
+from tests.cluster.harness.client import LEASES, PODS, Object
 from tests.cluster.harness.programs import ROOT
 from tests.cluster.harness.waiting import wait_for
 from tests.node.harness.cluster import JOB_LABEL, OPERATOR_NAMESPACE, TEAM, Cluster, static
 from tests.node.harness.history import PodHistory
 from tests.node.harness.node import NAME as NODE
+from tests.node.harness.policies import Enforcer, deny_all
 from tests.node.harness.prometheus import Prometheus
 
 _INTERRUPTED: Final = 75
@@ -139,6 +141,30 @@ def _check_energy(status: Object, folder: Path, grams: float) -> None:
     assert status["emissions"].get("unaccountedJoules", 0) == 0
 
 
+def test_its_author_reads_all_logs_and_fetches_what_came_out(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    name = "shrink"
+    claim = next((cluster.room.folder / "volumes" / name).glob(f"{name}-*"))
+    logs = cluster.green("logs", name)
+    first, second = sorted(claim.glob("logs/*.log"), key=lambda file: file.stat().st_mtime)
+    assert logs.index(f"attempt {first.stem}") < logs.index(f"attempt {second.stem}")
+    for line in (*first.read_text().splitlines(), *second.read_text().splitlines()):
+        assert line in logs
+
+    told = cluster.green("fetch", name, folder=tmp_path)
+    assert f"{name}/" in told
+    fetched = tmp_path / name
+    files = {str(f.relative_to(fetched)) for f in fetched.rglob("*") if f.is_file()}
+    assert files >= {"report.json", "output/model.onnx", f"logs/{first.name}"}
+    for file in files:
+        assert (fetched / file).read_bytes() == (claim / file).read_bytes()
+    helpers = "app.kubernetes.io/component=reader"
+    wait_for(
+        lambda: not cluster.admin.list(PODS, TEAM, labels=helpers), 30, "no helper pod is left"
+    )
+
+
 def test_a_users_own_script_trains_in_a_pod(cluster: Cluster, history: PodHistory) -> None:
     name = "train-digits"
     folder = _train(cluster, name)
@@ -180,6 +206,38 @@ def test_prometheus_has_energy_jobs_and_one_leader(
             what=f"{expression} is scraped as {value}",
             seen=lambda e=expression: prometheus.value(e),
         )
+
+
+def test_a_job_and_its_operator_work_under_default_deny(cluster: Cluster) -> None:
+    """The policies of the chart beside those of an administrator who denies everything."""
+    name = "walled"
+    enforcer = Enforcer(cluster.admin, cluster.room)
+    cluster.apply(*map(deny_all, (OPERATOR_NAMESPACE, TEAM)))
+    with enforcer.enforcing():
+        _train(cluster, name, epochs=400)
+        cluster.wait_condition(name, "ProgressAvailable", "Answered")
+        (pod,) = cluster.pods(name)
+        address = pod["status"]["podIP"]
+        operator = cluster.operator_pods()[0]["metadata"]["name"]
+        metrics = cluster.operator_pods()[0]["status"]["podIP"]
+        machine, _, port = cluster.plane.server.removeprefix("https://").partition(":")
+        for source, target, number, is_open in (
+            ((OPERATOR_NAMESPACE, operator), address, DEFAULT_PORT, True),
+            ((OPERATOR_NAMESPACE, operator), address, 22, False),
+            ((OPERATOR_NAMESPACE, operator), machine, int(port), True),
+            ((TEAM, pod["metadata"]["name"]), machine, int(port), False),
+            ((TEAM, pod["metadata"]["name"]), metrics, 8080, False),
+            ((TEAM, pod["metadata"]["name"]), cluster.room.addresses.node, 53, True),
+        ):
+            arrives = cluster.connects(*source, target, number)
+            assert arrives is is_open, (source, target, number)
+        with pytest.raises(OSError, match="timed out"):
+            urllib.request.urlopen(f"http://{address}:{DEFAULT_PORT}{PROGRESS_PATH}", timeout=2)
+        cluster.wait(name, "Succeeded", timeout=180)
+        assert "accuracy" in cluster.green("logs", name)
+        assert "Succeeded" in cluster.helm("test", "green-training", "--timeout", "90s")
+    cluster.kubectl("delete", "networkpolicy", "deny-all", "-n", TEAM)
+    cluster.kubectl("delete", "networkpolicy", "deny-all", "-n", OPERATOR_NAMESPACE)
 
 
 def test_an_image_that_cannot_be_pulled_is_named(cluster: Cluster) -> None:

@@ -2,10 +2,10 @@
 
     python -I -c SOURCE FOLDER PART...
 
-A part is a file, or a folder with all that is below it. Each file is a line of JSON with path, bytes
-and time of its last change, and then its content; files that were changed last come last. A line
-with their number tells that this was all. (A tar stream has links, devices and headers of any length
-to beware of.) The standard library alone, for any image that runs jobs has that.
+A part is a file, or a folder with all that is below it. Each file is a line of JSON with path,
+bytes and time of its last change, and then its content; files that were changed last come last. A
+line with their number tells that this was all. (A tar stream has links, devices and headers of any
+length to beware of.) The standard library alone, for any image that runs jobs has that.
 """
 
 from __future__ import annotations

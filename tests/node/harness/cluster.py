@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import sysconfig
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +92,17 @@ class Cluster:
     def install(self) -> str:
         """The chart with images of this checkout; what helm prints."""
         repository, _, tag = OPERATOR.name.rpartition(":")
-        values = {"image": {"repository": repository, "tag": tag}, "config": _CONFIG}
+        values = {
+            "image": {"repository": repository, "tag": tag},
+            "config": _CONFIG,
+            # The bridge plugin does not enforce them; policies.py does, in one test.
+            "networkPolicy": {
+                "enabled": True,
+                # As seen behind the translation of the Service.
+                "apiServer": {"ports": [int(self.plane.server.rpartition(":")[2])]},
+                "jobs": {"namespaces": [TEAM]},
+            },
+        }
         return self.helm(
             "install", RELEASE, CHART, "--wait", "--timeout", "180s", *self._helm.given(values)
         )
@@ -169,6 +183,34 @@ class Cluster:
 
     def create(self, job: Object) -> None:
         self.apply(job)
+
+    @cached_property
+    def _author(self) -> Path:
+        """The kubeconfig of who may change what is in the team's namespace, and no more."""
+        self.kubectl(
+            "create", "rolebinding", "author", "-n", TEAM, "--clusterrole=edit", "--user=ada"
+        )
+        return self.plane.kubeconfig("ada")
+
+    def green(self, *arguments: str, folder: Path | None = None) -> str:
+        """What ``kubectl green`` prints for an author of jobs."""
+        path = f"{self.plane.programs['kubectl'].parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "KUBECONFIG": str(self._author)}
+        command = [str(Path(sys.executable).with_name("kubectl-green")), *arguments, "-n", TEAM]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def connects(self, namespace: str, pod: str, address: str, port: int) -> bool:
+        """Whether a pod can open a connection; one that is answered by a refusal has arrived."""
+        code = (
+            "import socket, sys\n"
+            "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)\n"
+            "except ConnectionRefusedError: pass\n"
+            "except TimeoutError: print('lost')\n"
+        )
+        command = ("exec", "-n", namespace, pod, "--", "python", "-c", code, address, str(port))
+        return "lost" not in self.kubectl(*command)
 
     def suspend(self, name: str, value: bool) -> None:
         patch = json.dumps({"spec": {"suspend": value}})
