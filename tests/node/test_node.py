@@ -114,7 +114,8 @@ def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
     assert list(folder.glob("*/checkpoints/*"))
 
     cluster.suspend(name, False)
-    assert cluster.wait_progress(name) > 15, "it began anew"
+    # 0 while it starts; then what it goes on from.
+    assert cluster.wait_progress(name, at_least=1) > 15, "it began anew"
     status = cluster.wait(name, "Succeeded", timeout=180)
     assert history.exit_codes(name) == [_INTERRUPTED, 0]
     assert len(cluster.runs(name)) == 1
@@ -168,6 +169,10 @@ def test_its_author_reads_all_logs_and_fetches_what_came_out(
 def test_a_users_own_script_trains_in_a_pod(cluster: Cluster, history: PodHistory) -> None:
     name = "train-digits"
     folder = _train(cluster, name)
+    cluster.wait_progress(name)
+    (pod,) = cluster.pods(name)
+    command = ("exec", "-n", TEAM, pod["metadata"]["name"], "--", "ls", "/run", "/var/run")
+    assert "secrets" not in cluster.kubectl(*command), "there is a token"
     status = cluster.wait(name, "Succeeded", timeout=120)
     assert history.exit_codes(name) == [0]
     assert list(folder.glob("*/output/model.safetensors"))
