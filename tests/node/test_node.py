@@ -169,10 +169,6 @@ def test_its_author_reads_all_logs_and_fetches_what_came_out(
 def test_a_users_own_script_trains_in_a_pod(cluster: Cluster, history: PodHistory) -> None:
     name = "train-digits"
     folder = _train(cluster, name)
-    cluster.wait_progress(name)
-    (pod,) = cluster.pods(name)
-    command = ("exec", "-n", TEAM, pod["metadata"]["name"], "--", "ls", "/run", "/var/run")
-    assert "secrets" not in cluster.kubectl(*command), "there is a token"
     status = cluster.wait(name, "Succeeded", timeout=120)
     assert history.exit_codes(name) == [0]
     assert list(folder.glob("*/output/model.safetensors"))
@@ -223,6 +219,8 @@ def test_a_job_and_its_operator_work_under_default_deny(cluster: Cluster) -> Non
         cluster.wait_condition(name, "ProgressAvailable", "Answered")
         (pod,) = cluster.pods(name)
         address = pod["status"]["podIP"]
+        command = ("exec", "-n", TEAM, pod["metadata"]["name"], "--", "ls", "/run", "/var/run")
+        assert "secrets" not in cluster.kubectl(*command), "there is a token"
         operator = cluster.operator_pods()[0]["metadata"]["name"]
         metrics = cluster.operator_pods()[0]["status"]["podIP"]
         machine, _, port = cluster.plane.server.removeprefix("https://").partition(":")
