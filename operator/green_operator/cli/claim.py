@@ -8,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePosixPath
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, NoReturn, cast
 
 from green_operator.cli.claim_files import BrokenStreamError, ClaimFile, claim_files
 from green_operator.cli.claim_pod import CLAIM_DIR, LONGEST, reader_pod
@@ -29,6 +29,7 @@ from green_operator.objects.names import JOB_LABEL, folder_name
 _START_SECONDS: Final = 120
 _PAUSE_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 5
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _HOPELESS: Final = frozenset(
     {
         *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
@@ -36,6 +37,10 @@ _HOPELESS: Final = frozenset(
     }
 )
 """Why a container waits that will not start."""
+
+
+class _NoPodError(ClusterError):
+    """The server said that it made no helper pod, or said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +95,19 @@ def open_claim(cluster: Cluster, job: StoredJob) -> Iterator[Claim]:
     run = _run(cluster, job)
     name = f"{job.name}-read-{secrets.token_hex(3)}"
     pods = f"/api/v1/namespaces/{job.namespace}/pods"
-    with _ending_by_signals():
+    is_made = True
+    with _signals(_unwind):
         try:
             _create(cluster, pods, reader_pod(name, job, run))
             _wait(cluster, f"{pods}/{name}", name)
             yield Claim(cluster, job.namespace, name, _folder(job))
+        except _NoPodError:
+            # The answer may have been lost, and then the pod is there all the same.
+            is_made = False
+            raise
         finally:
-            _delete(cluster, pods, job.namespace, name)
+            with _signals(signal.SIG_IGN):  # the impatient press Ctrl-C twice
+                _delete(cluster, pods, job.namespace, name, tells=is_made)
 
 
 def _run(cluster: Cluster, job: StoredJob) -> Mapping[str, Any]:
@@ -138,7 +149,7 @@ def _create(cluster: Cluster, pods: str, pod: Mapping[str, Any]) -> None:
         cluster.create(pods, pod)
     except ClusterError as error:
         msg = f"the helper pod that reads the claim cannot be created: {error}"
-        raise ClusterError(msg) from None
+        raise _NoPodError(msg) from None
 
 
 def _wait(cluster: Cluster, path: str, name: str) -> None:
@@ -180,12 +191,14 @@ def _why_not_yet(status: Mapping[str, Any]) -> str:
     return " ".join(str(w.get("message") or w.get("reason", "")) for w in waiting)
 
 
-def _delete(cluster: Cluster, pods: str, namespace: str, name: str) -> None:
+def _delete(cluster: Cluster, pods: str, namespace: str, name: str, *, tells: bool) -> None:
     try:
         cluster.delete(f"{pods}/{name}")
     except NotFoundError:
         pass  # it was never made
     except ClusterError as error:
+        if not tells:
+            return
         sys.stderr.write(
             f"warning: the helper pod could not be deleted ({error}); it ends by itself after "
             f"{LONGEST.seconds // 60} minutes: kubectl delete pod -n {namespace} {name}\n"
@@ -193,19 +206,18 @@ def _delete(cluster: Cluster, pods: str, namespace: str, name: str) -> None:
 
 
 @contextmanager
-def _ending_by_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal unwind as Ctrl-C does, so that the pod goes too."""
-
-    def unwind(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, unwind) for number in numbers]
+def _signals(handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
+    """What asks a program to end goes to a handler."""
+    before = {number: signal.signal(number, handler) for number in _ENDING}
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
+
+
+def _unwind(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
