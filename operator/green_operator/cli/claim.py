@@ -230,4 +230,5 @@ def _said(errors: IO[bytes]) -> str:
     """The last line that was written to standard error."""
     errors.seek(0)
     lines = errors.read()[-10_000:].decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return "".join(c if c.isprintable() else " " for c in last)

@@ -98,11 +98,11 @@ def _differences(job: StoredJob, on_claim: PurePosixPath, folder: Path) -> Itera
     for artifact in artifacts:
         path = PurePosixPath(artifact.path)
         if not path.is_relative_to(on_claim) or ".." in path.parts:
-            yield f"{artifact.path}: the report names it, but it is not in the job's folder"
+            yield f"{artifact.path!r}: the report names it, but it is not in the job's folder"
             continue
-        file = folder / path.relative_to(on_claim)
-        if not file.is_file() or _sha256(file) != artifact.sha256:
-            yield f"{path.relative_to(on_claim)}: is missing, or not the file that the report names"
+        name = str(path.relative_to(on_claim))
+        if not (folder / name).is_file() or _sha256(folder / name) != artifact.sha256:
+            yield f"{name!r}: is missing, or not the file that the report names"
 
 
 def _parsed(path: Path) -> Any:  # noqa: ANN401 - a JSON value
