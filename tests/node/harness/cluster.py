@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import urllib.request
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -201,16 +202,22 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def connects(self, namespace: str, pod: str, address: str, port: int) -> bool:
-        """Whether a pod can open a connection; one that is answered by a refusal has arrived."""
+    def reachable(self, namespace: str, pod: str, targets: Sequence[tuple[str, int]]) -> list[bool]:
+        """To which targets a pod can open a connection; what answers by a refusal is reached."""
         code = (
             "import socket, sys\n"
-            "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)\n"
-            "except ConnectionRefusedError: pass\n"
-            "except TimeoutError: print('lost')\n"
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "def reach(target):\n"
+            "    host, _, port = target.partition(':')\n"
+            "    try: socket.create_connection((host, int(port)), 5)\n"
+            "    except ConnectionRefusedError: pass\n"
+            "    except TimeoutError: return 'lost'\n"
+            "    return 'reached'\n"
+            "print(*ThreadPoolExecutor().map(reach, sys.argv[1:]))\n"
         )
-        command = ("exec", "-n", namespace, pod, "--", "python", "-c", code, address, str(port))
-        return "lost" not in self.kubectl(*command)
+        ends = [f"{address}:{port}" for address, port in targets]
+        said = self.kubectl("exec", "-n", namespace, pod, "--", "python", "-c", code, *ends)
+        return [word == "reached" for word in said.split()]
 
     def suspend(self, name: str, value: bool) -> None:
         patch = json.dumps({"spec": {"suspend": value}})
@@ -241,7 +248,7 @@ class Cluster:
         files = sorted(folder.glob("logs/*"), key=lambda f: f.stat().st_mtime) if folder else []
         return "\n".join(f"--- {file.name}\n{file.read_text()}" for file in files)
 
-    def wait(self, name: str, state: str, timeout: float = 90) -> Object:
+    def wait(self, name: str, state: str, timeout: float = 180) -> Object:
         """Until the job is in a state; its status then."""
         wait_for(
             lambda: self.status(name).get("state") == state,
@@ -252,7 +259,7 @@ class Cluster:
         )
         return self.status(name)
 
-    def wait_condition(self, name: str, kind: str, reason: str, timeout: float = 90) -> Object:
+    def wait_condition(self, name: str, kind: str, reason: str, timeout: float = 180) -> Object:
         wait_for(
             lambda: self.condition(name, kind).get("reason") == reason,
             timeout,
@@ -262,7 +269,7 @@ class Cluster:
         )
         return self.condition(name, kind)
 
-    def wait_progress(self, name: str, at_least: float = 0, timeout: float = 90) -> float:
+    def wait_progress(self, name: str, at_least: float = 0, timeout: float = 180) -> float:
         """Until the running pod has told that it is so far; the percentage that it told."""
         found: list[float] = []
 
