@@ -28,15 +28,11 @@ demo: setup ## Compress a real model under a replayed day
 # wait, so four of them run at a time; the rest want the machine for themselves.
 test: setup system-packages node kubernetes helm lint types layers check-generated ## Everything that CI runs
 	$(RUN)pytest -n 4 tests/cluster tests/chart
+	$(RUN)pytest tests/node
 	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node
 
 test-all: export GREEN_MATRIX := all
 test-all: test ## With the whole matrices
-
-# A real kubelet with real pods; not yet a part of `make test`.
-.PHONY: test-node
-test-node: setup system-packages kubernetes helm
-	$(RUN)pytest tests/node
 
 .PHONY: system-packages
 system-packages:

@@ -15,7 +15,7 @@ USAGE: Final = """usage: python -m green_jobs COMMAND
 
   run                   run the builtin task of the document in $GREEN_TASK_FILE
   exec -- PROGRAM ...   run a training program of your own as a task
-  fetch fashion-mnist   download a data set into the image or cache
+  fetch fashion-mnist   download a data set to the claim, or without one to the cache
 """
 EX_USAGE: Final = 64
 

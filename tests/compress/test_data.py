@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,21 @@ def test_absent_data_says_how_to_get_it(cache: Path) -> None:
     with pytest.raises(TaskConfigError, match="python -m green_jobs fetch fashion-mnist") as error:
         data.load(Data(builtin="fashion-mnist"), "data")
     assert str(cache) in str(error.value)
+
+
+@genuine
+def test_a_claim_may_have_the_data(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GREEN_CLAIM_DIR", str(tmp_path / "claim"))
+    folder = tmp_path / "claim" / "datasets" / "fashion-mnist"
+    with pytest.raises(TaskConfigError) as error:
+        data.load(Data(builtin="fashion-mnist"), "data")
+    assert str(folder) in str(error.value)
+    assert "with the claim at $GREEN_CLAIM_DIR" in str(error.value)
+    folder.parent.mkdir(parents=True)
+    shutil.copytree(DEBIAN, folder)
+    assert len(data.load(Data(builtin="fashion-mnist"), "data").test) == 10_000
 
 
 @pytest.mark.parametrize("content", [gzip.compress(b"other"), b"no gzip", b""])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,17 +16,20 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from green_api.contract import JournalEntry
+from green_api.contract import DEFAULT_PORT, PROGRESS_PATH, JournalEntry
 
-from tests.cluster.harness.client import LEASES, Object
+from tests.cluster.harness.client import LEASES, PODS, Object
 from tests.cluster.harness.programs import ROOT
 from tests.cluster.harness.waiting import wait_for
 from tests.node.harness.cluster import JOB_LABEL, OPERATOR_NAMESPACE, TEAM, Cluster, static
 from tests.node.harness.history import PodHistory
 from tests.node.harness.node import NAME as NODE
+from tests.node.harness.policies import Enforcer, deny_all
 from tests.node.harness.prometheus import Prometheus
 
 _INTERRUPTED: Final = 75
+_PATIENCE: Final = 400.0
+"""Seconds for a job to end; many, for the machine may have other things to do."""
 
 
 @pytest.fixture
@@ -112,8 +116,9 @@ def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
     assert list(folder.glob("*/checkpoints/*"))
 
     cluster.suspend(name, False)
-    assert cluster.wait_progress(name) > 15, "it began anew"
-    status = cluster.wait(name, "Succeeded", timeout=180)
+    # 0 while it starts; then what it goes on from.
+    assert cluster.wait_progress(name, at_least=1) > 15, "it began anew"
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [_INTERRUPTED, 0]
     assert len(cluster.runs(name)) == 1
     assert status["run"]["attempts"] == 2
@@ -139,10 +144,34 @@ def _check_energy(status: Object, folder: Path, grams: float) -> None:
     assert status["emissions"].get("unaccountedJoules", 0) == 0
 
 
+def test_its_author_reads_all_logs_and_fetches_what_came_out(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    name = "shrink"
+    claim = next((cluster.room.folder / "volumes" / name).glob(f"{name}-*"))
+    logs = cluster.green("logs", name)
+    first, second = sorted(claim.glob("logs/*.log"), key=lambda file: file.stat().st_mtime)
+    assert logs.index(f"attempt {first.stem}") < logs.index(f"attempt {second.stem}")
+    for line in (*first.read_text().splitlines(), *second.read_text().splitlines()):
+        assert line in logs
+
+    told = cluster.green("fetch", name, folder=tmp_path)
+    assert f"{name}/" in told
+    fetched = tmp_path / name
+    files = {str(f.relative_to(fetched)) for f in fetched.rglob("*") if f.is_file()}
+    assert files >= {"report.json", "output/model.onnx", f"logs/{first.name}"}
+    for file in files:
+        assert (fetched / file).read_bytes() == (claim / file).read_bytes()
+    helpers = "app.kubernetes.io/component=reader"
+    wait_for(
+        lambda: not cluster.admin.list(PODS, TEAM, labels=helpers), 30, "no helper pod is left"
+    )
+
+
 def test_a_users_own_script_trains_in_a_pod(cluster: Cluster, history: PodHistory) -> None:
     name = "train-digits"
     folder = _train(cluster, name)
-    status = cluster.wait(name, "Succeeded", timeout=120)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [0]
     assert list(folder.glob("*/output/model.safetensors"))
     assert "accuracy on the training images" in cluster.logs(name)
@@ -156,7 +185,7 @@ def test_a_job_waits_for_gpus_and_says_so(cluster: Cluster) -> None:
     assert waiting["status"] == "False"
     assert "nvidia.com/gpu" in waiting["message"]
     cluster.node.set_gpus(2)
-    status = cluster.wait(name, "Succeeded", timeout=120)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert status["energy"]["estimatedJoules"] > 0
     _check_energy(status, folder, grams=100)
 
@@ -180,6 +209,40 @@ def test_prometheus_has_energy_jobs_and_one_leader(
             what=f"{expression} is scraped as {value}",
             seen=lambda e=expression: prometheus.value(e),
         )
+
+
+def test_a_job_and_its_operator_work_under_default_deny(cluster: Cluster) -> None:
+    """The policies of the chart beside those of an administrator who denies everything."""
+    name = "walled"
+    enforcer = Enforcer(cluster.admin, cluster.room)
+    cluster.apply(*map(deny_all, (OPERATOR_NAMESPACE, TEAM)))
+    with enforcer.enforcing():
+        _train(cluster, name, epochs=200)
+        cluster.wait_condition(name, "ProgressAvailable", "Answered")
+        (pod,) = cluster.pods(name)
+        address = pod["status"]["podIP"]
+        command = ("exec", "-n", TEAM, pod["metadata"]["name"], "--", "ls", "/run", "/var/run")
+        assert "secrets" not in cluster.kubectl(*command), "there is a token"
+        operator = cluster.operator_pods()[0]["metadata"]["name"]
+        metrics = cluster.operator_pods()[0]["status"]["podIP"]
+        machine, _, port = cluster.plane.server.removeprefix("https://").partition(":")
+        server = (machine, int(port))
+        reached = cluster.reachable(
+            OPERATOR_NAMESPACE, operator, [server, (address, DEFAULT_PORT), (address, 22)]
+        )
+        assert reached == [True, True, False], "the operator: server, its question, another port"
+        reached = cluster.reachable(
+            TEAM, pod["metadata"]["name"],
+            [(cluster.room.addresses.node, 53), server, (metrics, 8080)],
+        )  # fmt: skip
+        assert reached == [True, False, False], "the job: DNS, server, the operator's metrics"
+        with pytest.raises(OSError, match="timed out"):
+            urllib.request.urlopen(f"http://{address}:{DEFAULT_PORT}{PROGRESS_PATH}", timeout=2)
+        cluster.wait(name, "Succeeded", timeout=_PATIENCE)
+        assert "accuracy" in cluster.green("logs", name)
+        assert "Succeeded" in cluster.helm("test", "green-training", "--timeout", "90s")
+    cluster.kubectl("delete", "networkpolicy", "deny-all", "-n", TEAM)
+    cluster.kubectl("delete", "networkpolicy", "deny-all", "-n", OPERATOR_NAMESPACE)
 
 
 def test_an_image_that_cannot_be_pulled_is_named(cluster: Cluster) -> None:
@@ -206,7 +269,7 @@ def test_a_drained_node_interrupts_and_the_job_goes_on_after_it(
         assert "unschedulable" in waiting["message"]
     finally:
         cluster.kubectl("uncordon", NODE)
-    status = cluster.wait(name, "Succeeded", timeout=180)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [_INTERRUPTED, 0]
     assert status["run"]["attempts"] == 2
     assert status["run"].get("failedAttempts", 0) == 0
@@ -223,7 +286,7 @@ def test_an_evicted_pod_is_no_failed_attempt(cluster: Cluster, history: PodHisto
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
     path = f"/api/v1/namespaces/{TEAM}/pods/{meta['name']}/eviction"
     cluster.admin.request("POST", path, eviction)
-    status = cluster.wait(name, "Succeeded", timeout=180)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [_INTERRUPTED, 0]
     assert status["run"].get("failedAttempts", 0) == 0
     _check_energy(status, folder, grams=100)
@@ -238,7 +301,7 @@ def test_a_kubelet_that_is_away_for_a_while_costs_nothing(
     with cluster.node.without_kubelet():
         wait_for(lambda: not cluster.node.is_ready, 60, "the node counts as lost")
         wait_for(lambda: list(folder.glob("*/done.json")), 120, "the pod works on and ends")
-    status = cluster.wait(name, "Succeeded", timeout=120)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [0]
     assert status["run"]["attempts"] == 1
     _check_energy(status, folder, grams=100)
@@ -250,7 +313,7 @@ def test_a_job_outlives_the_operators_pods(cluster: Cluster, history: PodHistory
     cluster.wait_progress(name)
     labels = "app.kubernetes.io/component=operator"
     cluster.kubectl("delete", "pods", "-n", OPERATOR_NAMESPACE, "-l", labels, "--force")
-    status = cluster.wait(name, "Succeeded", timeout=180)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [0]
     assert len(cluster.runs(name)) == 1
     assert status["run"]["attempts"] == 1
@@ -266,7 +329,7 @@ def test_a_node_that_loses_power_costs_one_attempt(cluster: Cluster, history: Po
     cluster.wait_progress(name)
     cluster.wait(name, "Running")
     cluster.node.lose_power()
-    status = cluster.wait(name, "Succeeded", timeout=180)
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert len(history.of(name)) == 2
     assert history.exit_codes(name)[-1] == 0
     assert len(cluster.runs(name)) == 1

@@ -36,6 +36,14 @@ def test_an_answer_is_its_body(provider: Provider) -> None:
     assert get(provider.url) == b'{"a": 1}'
 
 
+def test_a_provider_gets_its_key_and_nothing_else(provider: Provider) -> None:
+    provider.script("x", Reply({}))
+    get(provider.url, headers={"auth-token": KEY})
+    (question,) = provider.questions
+    sent = {name.lower() for name in question.headers}
+    assert sent <= {"host", "accept", "accept-encoding", "user-agent", "auth-token"}
+
+
 def test_a_slow_provider_is_left_after_the_time_out(provider: Provider) -> None:
     provider.script("x", Reply({}, delay=30))
     error = refused(provider.url, Limits(timeout_seconds=0.2, attempts=2, first_wait_seconds=0.01))

@@ -14,8 +14,10 @@ from green_api.errors import UserError
 from rich.console import Console
 
 from green_operator.cli.explain import explain
+from green_operator.cli.fetch import fetch
 from green_operator.cli.jobs import list_jobs
 from green_operator.cli.kubectl import ClusterError
+from green_operator.cli.logs import logs
 from green_operator.cli.plan import plan
 from green_operator.cli.run import run
 
@@ -30,6 +32,8 @@ app.command()(run)
 app.command()(plan)
 app.command("list")(list_jobs)
 app.command()(explain)
+app.command()(logs)
+app.command()(fetch)
 
 
 def main() -> None:

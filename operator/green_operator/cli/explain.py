@@ -273,11 +273,13 @@ def _outcome(job: StoredJob, status: JobStatus) -> Parts:
             f"attempt printed, {PurePosixPath(status.report_path).name} all figures "
             f"(SHA-256 {(status.report_sha256 or 'not known')[:12]}…)."
         )
+        yield Text(f"Copy it here: kubectl green fetch -n {job.namespace} {job.name}", style="dim")
     elif status.start_time is not None and job.claim is not None:
         yield Text(
             f"On the claim {job.claim}, in {folder_name(job.name, job.uid)}/: checkpoints/ and, "
-            "of each attempt that has ended, logs/."
+            "of each attempt, logs/."
         )
+        yield Text(f"Read them: kubectl green logs -n {job.namespace} {job.name}", style="dim")
     elif status.state.is_final and job.claim is None:
         yield Text("It has no claim (spec.storage): what its pods wrote went with them.")
 

@@ -1,4 +1,4 @@
-"""Reading a cluster through ``kubectl``: the caller's own configuration, sign-in and rights.
+"""A cluster through ``kubectl``: the caller's own configuration, sign-in and rights.
 
 ``kubectl`` knows every way to sign in and takes 60 ms; to import the Python client takes a second.
 """
@@ -9,11 +9,11 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from green_api import GROUP, VERSION
@@ -34,7 +34,7 @@ class ClusterError(UserError):
     """The cluster could not be read, or has no such job."""
 
 
-class _NotFoundError(ClusterError):
+class NotFoundError(ClusterError):
     """The server has no such path or object."""
 
 
@@ -120,7 +120,7 @@ class Cluster:
         path = _path(_JOBS, "" if everywhere else self.namespace, "greentrainingjobs")
         try:
             bodies = self._list(path)
-        except _NotFoundError:
+        except NotFoundError:
             raise ClusterError(self._not_installed()) from None
         except ClusterError as error:
             msg = f"the jobs of {place} cannot be listed: {error}"
@@ -136,8 +136,8 @@ class Cluster:
         """
         _check_name("job", name)
         try:
-            body = self._get(_path(_JOBS, self.namespace, "greentrainingjobs", name))
-        except _NotFoundError as error:
+            body = self.get(_path(_JOBS, self.namespace, "greentrainingjobs", name))
+        except NotFoundError as error:
             # The server names the object that it has not; of a kind that it has not it says less.
             if not str(error).endswith("not found"):
                 raise ClusterError(self._not_installed()) from None
@@ -159,6 +159,54 @@ class Cluster:
         bodies = self._list(path, fieldSelector=selector)
         return sorted((_stored_event(b) for b in bodies), key=lambda e: e.time)
 
+    def get(self, path: str) -> dict[str, Any]:
+        """One object by its path on the server.
+
+        Raises:
+            NotFoundError: there is none.
+            ClusterError: it cannot be read.
+
+        """
+        # kubectl takes a raw path as it is.
+        text = _kubectl("get", "--raw", self.prefix + path, *self._request())
+        body: dict[str, Any] = _printable(json.loads(text))
+        return body
+
+    def create(self, path: str, body: Mapping[str, Any]) -> None:
+        """Create an object in a collection.
+
+        Raises:
+            ClusterError: the server refuses it.
+
+        """
+        where = ("--raw", self.prefix + path, "--filename=-")
+        _kubectl("create", *where, *self._request(), stdin=json.dumps(body))
+
+    def delete(self, path: str) -> None:
+        """Delete an object; whoever interrupts the caller does not interrupt this.
+
+        Raises:
+            NotFoundError: there is none.
+            ClusterError: the server refuses it.
+
+        """
+        _kubectl("delete", "--raw", self.prefix + path, *self._request(), is_guarded=True)
+
+    def execute(
+        self, namespace: str, pod: str, command: Sequence[str], errors: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start a command in a pod; it prints into the process's pipe, its errors to a file."""
+        arguments = ("exec", "--quiet", *self.flags, "--namespace", namespace, pod, "--")
+        return subprocess.Popen(  # noqa: S603 - a list, no shell
+            [_program(), *arguments, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+
+    def _request(self) -> tuple[str, ...]:
+        return (f"--request-timeout={_SECONDS}s", *self.flags)
+
     def _names(self) -> list[str]:
         """The names of the jobs, as far as they may be listed."""
         try:
@@ -170,19 +218,12 @@ class Cluster:
         items: list[dict[str, Any]] = []
         parameters = {"limit": str(_PAGE), **query}
         while True:
-            page = self._get(f"{path}?{urlencode(parameters)}")
+            page = self.get(f"{path}?{urlencode(parameters)}")
             items += page["items"]
             following = page["metadata"].get("continue")
             if not following:
                 return items
             parameters["continue"] = following
-
-    def _get(self, path: str) -> dict[str, Any]:
-        # kubectl takes a raw path as it is.
-        path = self.prefix + path
-        text = _kubectl("get", "--raw", path, f"--request-timeout={_SECONDS}s", *self.flags)
-        body: dict[str, Any] = _printable(json.loads(text))
-        return body
 
     def _not_installed(self) -> str:
         return (
@@ -252,34 +293,40 @@ def _no_context(name: str, known: list[str], kubeconfig: str | None) -> str:
     return f"there is no kubeconfig ({where}): nothing says which cluster to ask"
 
 
-def _kubectl(*arguments: str) -> str:
+def _program() -> str:
     program = shutil.which("kubectl")
     if program is None:
         msg = "kubectl is not on the PATH: clusters are read with it"
         raise ClusterError(msg)
+    return program
+
+
+def _kubectl(*arguments: str, stdin: str = "", is_guarded: bool = False) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - a list, no shell
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
+            [_program(), *arguments],
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=_LONGEST_SECONDS,
             check=False,
+            # A terminal's signals go to a whole group of processes.
+            start_new_session=is_guarded,
         )
     except subprocess.TimeoutExpired:
         msg = f"the cluster did not answer within {_LONGEST_SECONDS} seconds"
         raise ClusterError(msg) from None
     if done.returncode != 0:
-        raise _refusal(done.stderr)
+        raise refusal(done.stderr)
     return done.stdout
 
 
-def _refusal(stderr: str) -> ClusterError:
+def refusal(stderr: str) -> ClusterError:
     """What ``kubectl`` says, in one line; its last one tells the cause."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = lines[-1] if lines else "kubectl failed without a word"
     if said.startswith("Error from server (NotFound)"):
-        return _NotFoundError(said)
+        return NotFoundError(said)
     if said.startswith("Error from server (Forbidden)"):
         return ClusterError(f"you lack the right: {said.partition(' forbidden: ')[2] or said}")
     if "(Unauthorized)" in said:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +95,11 @@ def _archive_of(image: Image) -> Path:
     return _archive(image.part, _hash_sources(sources), lambda path: _build(image, path))
 
 
-def _archive(name: str, digest: str, build: object) -> Path:
+def _archive(name: str, digest: str, build: Callable[[Path], None]) -> Path:
     """The archive of that content, built where there is none; older ones of the name go."""
     path = _cache() / f"{name}-{digest}.tar"
     if not path.exists():
         started = time.monotonic()
-        assert callable(build)
         with tempfile.TemporaryDirectory(dir=_cache()) as folder:
             half = Path(folder) / "image.tar"
             build(half)

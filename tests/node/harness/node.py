@@ -13,7 +13,6 @@ from tests.cluster.harness.client import NODES, Object
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.processes import Process
 from tests.cluster.harness.programs import UnavailableError
-from tests.cluster.harness.waiting import wait_for
 from tests.node.harness.room import Room
 
 NAME: Final = "node-1"
@@ -271,14 +270,3 @@ class Node:
         }
         for document in (service, slice_):
             self._plane.kubectl("apply", "-f", "-", stdin=json.dumps(document))
-
-
-def wait_for_namespace_account(plane: ControlPlane, namespace: str) -> None:
-    """Until pods can be made in a new namespace, with the certificate they trust the server by."""
-    wait_for(
-        lambda: (
-            "kube-root-ca.crt"
-            in plane.kubectl("get", "configmap,serviceaccount", "-n", namespace, "-o", "name")
-        ),
-        what=f"the namespace {namespace} is furnished",
-    )
