@@ -11,6 +11,8 @@ from green_operator.cluster.api import CLAIMS, Api
 from green_operator.lifecycle.types import Obstacle
 
 _FRESH_SECONDS: Final = 30.0
+# A claim that is not there may have been applied together with its job, just now.
+_MISSING_SECONDS: Final = 1.0
 
 
 class Claims:
@@ -26,7 +28,9 @@ class Claims:
         if job.spec.storage is None:
             return None
         name, namespace = job.spec.storage.claim_name, job.metadata.namespace
-        phase = (await self._in(namespace)).get(name)
+        phase = (await self._in(namespace, _FRESH_SECONDS)).get(name)
+        if phase is None:
+            phase = (await self._in(namespace, _MISSING_SECONDS)).get(name)
         if phase is None:
             message = (
                 f"spec.storage.claimName: {name}: there is no such PersistentVolumeClaim in "
@@ -38,11 +42,11 @@ class Claims:
             return Obstacle("ClaimLost", message)
         return None
 
-    async def _in(self, namespace: str) -> dict[str, str]:
+    async def _in(self, namespace: str, fresh_seconds: float) -> dict[str, str]:
         now = asyncio.get_running_loop().time()
         async with self._locks.setdefault(namespace, asyncio.Lock()):
             listed = self._phases.get(namespace)
-            if listed is not None and now < listed[0] + _FRESH_SECONDS:
+            if listed is not None and now < listed[0] + fresh_seconds:
                 return listed[1]
             phases = {
                 claim["metadata"]["name"]: claim.get("status", {}).get("phase", "")

@@ -161,6 +161,18 @@ def test_a_missing_claim_is_told_while_the_job_still_waits(world: World) -> None
     assert "create it" in condition["message"]
 
 
+def test_a_claim_that_comes_with_its_job_is_not_called_missing(world: World) -> None:
+    world.add_node()
+    world.start_operator()
+    world.create("first")
+    world.wait("first", "Succeeded")  # its namespace's claims are known from now on
+    world.add_claim("late")
+    world.create("second", storage={"claimName": "late"})
+    world.wait("second", "Succeeded")
+    assert world.condition("second", "ClaimBound") == {}
+    assert "ClaimNotFound" not in world.events("second")
+
+
 def test_an_address_that_another_pod_has_now_adds_nothing(world: World) -> None:
     """The reply names its pod: another tenant's answer at the same address is not taken."""
     world.add_node()
