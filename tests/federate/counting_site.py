@@ -25,4 +25,10 @@ def handle(content: RecordDict) -> RecordDict:
 
 
 if __name__ == "__main__":
-    serve_tasks(Endpoint(sys.argv[1]), Path(sys.argv[2]).read_bytes(), handle, threading.Event())
+    serve_tasks(
+        Endpoint(sys.argv[1]),
+        Path(sys.argv[2]).read_bytes(),
+        handle,
+        threading.Event(),
+        lambda _: None,
+    )

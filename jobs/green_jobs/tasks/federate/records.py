@@ -14,6 +14,12 @@ from green_jobs.tasks.federate.state import Weights
 ARRAYS: Final = "arrays"
 METRICS: Final = "metrics"
 CONFIG: Final = "config"
+WHAT: Final = "what"
+"""In the config of a message that is no round: one of the next two."""
+DECLARE: Final = "declare"
+"""How many examples has the site?"""
+FINISH: Final = "finish"
+"""There will be no further round."""
 
 
 def pack(weights: Weights) -> ArrayRecord:

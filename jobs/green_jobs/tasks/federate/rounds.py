@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp.grid import Grid
@@ -24,6 +24,8 @@ from green_jobs.tasks.federate.state import Round, State, Weights, dropped
 from green_jobs.tasks.federate.strategies import make_strategy, moments, restore_moments
 
 _POLL_SECONDS: Final = 0.1
+_LOOKS: Final = 10
+"""Looks for replies between two looks for who is there."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -62,10 +64,11 @@ class Federation:
         online = set(self.grid.get_node_ids())
         return [site for site, node in self.ids.items() if node not in online]
 
-    def ask(self, messages: Iterable[Message]) -> dict[str, Message]:
-        """Send, and wait until everyone has answered; the replies by site.
+    def ask(self, messages: Iterable[Message]) -> dict[str, Message | None]:
+        """Send, and wait until everyone has answered or is gone; the replies by site.
 
-        Flower answers for a node that is gone after about a minute.
+        A message that a node took before it was killed stays without an answer, also where the node
+        is soon back: whoever is seen to be away is not waited for.
 
         Raises:
             RoundAbandonedError: the round is to be left.
@@ -77,7 +80,8 @@ class Federation:
             message_id: names[message.metadata.dst_node_id]
             for message_id, message in zip(self.grid.push_messages(sent), sent, strict=True)
         }
-        replies: dict[str, Message] = {}
+        replies: dict[str, Message | None] = {}
+        looks = 0
         while waiting:
             if self.is_stopped():
                 msg = "the round is left; the next start takes it up again"
@@ -85,9 +89,26 @@ class Federation:
             for message in self.grid.pull_messages(list(waiting)):
                 # A reply that tells an error does not come from the node itself.
                 replies[waiting.pop(message.metadata.reply_to_message_id)] = message
+            looks += 1
+            if looks % _LOOKS == 0:
+                gone = set(self.missing())
+                replies |= {site: None for site in waiting.values() if site in gone}
+                waiting = {i: site for i, site in waiting.items() if site not in gone}
             if waiting:
                 self.pause(_POLL_SECONDS)
         return replies
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """The sites that have said how many examples they have: all that strategies see of a grid."""
+
+    federation: Federation
+
+    def get_node_ids(self) -> list[int]:
+        """Whom a strategy may choose."""
+        declared = {self.federation.ids[site] for site in self.federation.examples}
+        return [node for node in self.federation.grid.get_node_ids() if node in declared]
 
 
 class Rounds:
@@ -122,7 +143,10 @@ class Rounds:
             RoundAbandonedError: the round is to be left; nothing has changed.
 
         """
-        missing = self._federation.missing()
+        away = set(self._federation.missing())
+        missing = [
+            s for s in self._federation.ids if s in away or s not in self._federation.examples
+        ]
         if len(self._federation.ids) - len(missing) < self._task.min_sites:
             raise TooFewSitesError(missing, [])
         number = state.next_round
@@ -146,20 +170,20 @@ class Rounds:
     def _exchange(
         self, state: State, number: int
     ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
-        seed_all(
-            derive(self._seed, "round", number)
-        )  # the strategy draws from the global generator
-        messages = self._strategy.configure_train(
-            number, pack(state.weights), ConfigRecord(), self._federation.grid
-        )
-        replies = self._federation.ask(messages)
+        # The strategy draws from the global generator.
+        seed_all(derive(self._seed, "round", number))
+        seen = cast("Grid", _Declared(self._federation))
+        messages = self._strategy.configure_train(number, pack(state.weights), ConfigRecord(), seen)
+        replies: dict[str, Message] = {}
         updates, rejections = [], []
-        for site, message in sorted(replies.items()):
-            read = (
-                str(message.error.reason)
-                if message.has_error()
-                else read_update(site, message.content, self._federation.max_bytes)
-            )
+        for site, message in sorted(self._federation.ask(messages).items()):
+            if message is None:
+                read: Update | str = "it went away before it answered"
+            elif message.has_error():
+                read = str(message.error.reason)
+            else:
+                replies[site] = message
+                read = read_update(site, message.content, self._federation.max_bytes)
             if isinstance(read, str):
                 rejections.append(Rejection(site, read))
             else:

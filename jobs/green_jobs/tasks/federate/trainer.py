@@ -58,6 +58,11 @@ class Trainer:
         self._dataset = dataset
         self._seed = seed
 
+    @property
+    def examples(self) -> int:
+        """Size of this site's training data."""
+        return len(self._dataset)
+
     def handle(self, content: RecordDict) -> RecordDict:
         """One round's work: from the server's message to the reply.
 

@@ -31,7 +31,13 @@ Handle = Callable[[RecordDict], RecordDict]
 """Does one task."""
 
 
-def serve_tasks(endpoint: Endpoint, secret: bytes, handle: Handle, stop: threading.Event) -> None:
+def serve_tasks(
+    endpoint: Endpoint,
+    secret: bytes,
+    handle: Handle,
+    stop: threading.Event,
+    remember: Callable[[int], None],
+) -> None:
     """Do the site's tasks, one after the other; exactly one process per SuperNode does so.
 
     Args:
@@ -39,6 +45,7 @@ def serve_tasks(endpoint: Endpoint, secret: bytes, handle: Handle, stop: threadi
         secret: what the SuperNode was started with.
         handle: does a task; what it raises is told to the server and ends only the task.
         stop: set it to end before the next task.
+        remember: is told the id of the site's node.
 
     """
     acquirer = acquiring_client(endpoint, secret)
@@ -52,7 +59,7 @@ def serve_tasks(endpoint: Endpoint, secret: bytes, handle: Handle, stop: threadi
         client = task_client(endpoint, token, "flwr-clientapp")
         try:
             with heartbeat(client):
-                _do(client, handle)
+                _do(client, handle, remember)
         except (httpx.HTTPError, RuntimeError) as error:
             _LOG.warning("a task is lost: %s", error)
         finally:
@@ -60,8 +67,9 @@ def serve_tasks(endpoint: Endpoint, secret: bytes, handle: Handle, stop: threadi
     acquirer.close()
 
 
-def _do(client: RuntimeHttpClient, handle: Handle) -> None:
+def _do(client: RuntimeHttpClient, handle: Handle, remember: Callable[[int], None]) -> None:
     message, context, _, _ = pull_task_input(client)
+    remember(context.node_id)
     try:
         reply = Message(handle(message.content), reply_to=message)
     except Exception as error:  # whatever a user's model or data raises
