@@ -29,8 +29,8 @@ from green_api.contract import (
 )
 from green_api.task import Data, Network
 from green_jobs import data, models
-from green_jobs.tasks.compress.schedule import one_cycle
-from green_jobs.tasks.compress.training import descend
+from green_jobs.learning.schedule import one_cycle
+from green_jobs.learning.training import descend
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional

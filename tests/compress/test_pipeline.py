@@ -15,7 +15,7 @@ from green_api.errors import TaskConfigError
 from green_api.task import Data
 from green_jobs import models
 from green_jobs.data import first, load
-from green_jobs.tasks.compress.evaluation import eager
+from green_jobs.learning.evaluation import eager
 from safetensors.torch import load_file, save_file
 
 from tests.compress.job import SMALL, Job

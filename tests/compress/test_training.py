@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from green_jobs import data
+from green_jobs.learning.schedule import Schedule, one_cycle
+from green_jobs.learning.training import descend
 from green_jobs.seeds import derive
 from green_jobs.tasks.compress.distillation import distillation_loss
 from green_jobs.tasks.compress.layers import multiply_accumulates
-from green_jobs.tasks.compress.schedule import Schedule, one_cycle
-from green_jobs.tasks.compress.training import descend
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

@@ -39,6 +39,11 @@ class Process:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def code(self) -> int | None:
+        """How it ended; negative where a signal ended it, None where it runs or never did."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self) -> None:
         assert not self.is_running, f"{self.name} runs already"
         guard = [shutil.which("setpriv") or "setpriv", "--pdeathsig", "KILL", "--"]

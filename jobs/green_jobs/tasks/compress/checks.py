@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from green_jobs import data
+from green_jobs.learning.evaluation import eager
 from green_jobs.models import Net
 from green_jobs.tasks.compress import onnx_model
-from green_jobs.tasks.compress.evaluation import eager
 
 FIELD: Final = "spec.task.compress"
 

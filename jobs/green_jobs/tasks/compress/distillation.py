@@ -7,7 +7,7 @@ from green_api.task import Distill
 from torch import Tensor, nn
 from torch.nn import functional
 
-from green_jobs.tasks.compress.training import Loss
+from green_jobs.learning.training import Loss
 
 
 def distillation_loss(

@@ -8,10 +8,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from green_jobs import models
+from green_jobs.learning.evaluation import eager
 from green_jobs.models import Net
 from green_jobs.tasks.compress import onnx_model
 from green_jobs.tasks.compress.attempt import Attempt
-from green_jobs.tasks.compress.evaluation import eager
 
 ONNX_FILE = "model.onnx"
 # Other kernels sum in another order; float32 has 7 digits.

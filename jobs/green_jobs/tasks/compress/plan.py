@@ -13,12 +13,12 @@ from typing import Final
 from green_api.task import Compress, Export, Step
 
 from green_jobs import data
+from green_jobs.learning.schedule import Schedule
 from green_jobs.models import Net
 from green_jobs.seeds import derive
 from green_jobs.tasks.compress import pruning
 from green_jobs.tasks.compress.checks import FIELD, check_export, check_fit
 from green_jobs.tasks.compress.layers import forward_seconds
-from green_jobs.tasks.compress.schedule import Schedule
 
 # A backward pass is about two forward passes.
 _TRAINING_PASSES: Final = 3

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from green_jobs.checkpoint import Checkpoint
+from green_jobs.learning.training import Momentum
 from green_jobs.models import Net, NetRecord
-from green_jobs.tasks.compress.training import Momentum
 
 
 class StageFigures(Model):

@@ -16,8 +16,8 @@ from green_api.errors import TaskConfigError
 from torch import Tensor, nn
 
 from green_jobs import data
+from green_jobs.learning.schedule import Schedule
 from green_jobs.seeds import seed_all
-from green_jobs.tasks.compress.schedule import Schedule
 
 MOMENTUM: Final = 0.9
 WEIGHT_DECAY: Final = 5e-4

@@ -1,0 +1,1 @@
+"""How nets are trained and judged, whatever the task."""

@@ -1,0 +1,43 @@
+"""Parting one data set among simulated sites."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Indexes = npt.NDArray[np.int64]
+
+
+def even_parts(examples: int, sites: int, seed: int) -> list[Indexes]:
+    """Indexes (N,) for each site: shuffled, in parts whose sizes differ by one at most."""
+    order = np.random.default_rng(seed).permutation(examples)
+    return [np.sort(part) for part in np.array_split(order, sites)]
+
+
+def dirichlet_parts(
+    labels: npt.NDArray[np.integer], sites: int, concentration: float, seed: int
+) -> list[Indexes]:
+    """Indexes (N,) for each site, with the classes' shares drawn from Dirichlet(concentration).
+
+    Every example goes to exactly one site, and no site stays empty: one that drew nothing takes an
+    example of the largest. Hsu, Qi and Brown, arXiv 1909.06335.
+
+    Args:
+        labels: class of each example, (N,); at least as many examples as sites.
+        sites: how many parts.
+        concentration: the smaller, the more uneven.
+        seed: all randomness follows from it.
+
+    """
+    random = np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(sites)]
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        shares = random.dirichlet(np.full(sites, concentration))
+        cuts = np.round(np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
+        for part, piece in zip(parts, np.split(members, cuts), strict=True):
+            part.extend(piece.tolist())
+    for part in parts:
+        if not part:
+            part.append(max(parts, key=len).pop())
+    return [np.sort(np.asarray(part, np.int64)) for part in parts]

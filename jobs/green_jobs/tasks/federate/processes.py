@@ -1,0 +1,68 @@
+"""Flower's processes beside ours: started, watched, and dead with us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from green_jobs.signals import die_with_parent
+from green_jobs.tasks.federate.flower.switches import SWITCHES
+
+_GRACE_SECONDS: Final = 5.0
+_ROOM: Final = "green_jobs.tasks.federate.flower"
+
+
+class Companion:
+    """One of Flower's processes.
+
+    Args:
+        module: of the room ``flower``.
+        arguments: of its command line.
+        home: where it may keep files.
+
+    """
+
+    def __init__(self, module: str, arguments: Sequence[object], home: Path) -> None:
+        self._command = [sys.executable, "-m", f"{_ROOM}.{module}", *map(str, arguments)]
+        self._environment: Mapping[str, str] = {
+            **os.environ, **SWITCHES, "FLWR_HOME": str(home),
+        }  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it works."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None where it has not, or was not started."""
+        return self._process.poll() if self._process is not None else None
+
+    def start(self) -> None:
+        """Start it; it dies with this process."""
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=lambda: die_with_parent(signal.SIGKILL),
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

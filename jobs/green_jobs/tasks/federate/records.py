@@ -1,0 +1,63 @@
+"""Weights and figures as Flower carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+
+from green_jobs.tasks.federate.guard import Update
+from green_jobs.tasks.federate.state import Weights
+
+ARRAYS: Final = "arrays"
+METRICS: Final = "metrics"
+CONFIG: Final = "config"
+WHAT: Final = "what"
+"""In the config of a message that is no round: one of the next two."""
+DECLARE: Final = "declare"
+"""How many examples has the site?"""
+FINISH: Final = "finish"
+"""There will be no further round."""
+
+
+def pack(weights: Weights) -> ArrayRecord:
+    """Weights for a message."""
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in weights.items()})
+
+
+def unpack(record: ArrayRecord) -> Weights:
+    """Weights of a message; pickles are refused by Flower's own reader.
+
+    Raises:
+        ValueError: an array's bytes do not fit what it says of itself.
+
+    """
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def size_of(record: ArrayRecord) -> int:
+    """Bytes of the arrays, as they travel."""
+    return sum(len(array.data) for array in record.values())
+
+
+def reply(weights: Weights, metrics: Mapping[str, float | int]) -> RecordDict:
+    """What a site answers."""
+    return RecordDict({ARRAYS: pack(weights), METRICS: MetricRecord(dict(metrics))})
+
+
+def read_update(site: str, content: RecordDict, max_bytes: int) -> Update | str:
+    """What a site answered, or why it cannot be read; nothing large is opened."""
+    if set(content) != {ARRAYS, METRICS}:
+        return f"it has the records {sorted(content)[:6]}, not {ARRAYS} and {METRICS}"
+    arrays, metrics = content[ARRAYS], content[METRICS]
+    if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
+        return "its records are of other kinds"
+    size = size_of(arrays)
+    if size > max_bytes:
+        return f"it has {size} bytes, at most {max_bytes} are taken"
+    try:
+        return Update(site, unpack(arrays), dict(metrics), size)
+    except (ValueError, TypeError, EOFError) as error:
+        return f"its arrays cannot be read: {error}"

@@ -1,0 +1,238 @@
+"""Rounds over Flower's grid and strategies that can be left and taken up again.
+
+Flower's own loop keeps its weights in memory and begins at round one; ours takes a state and gives
+the next one. A round that is left half-way has changed nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from flwr.app import ConfigRecord, Message
+from flwr.serverapp.grid import Grid
+from flwr.serverapp.strategy import FedAvg
+from green_api.errors import GreenError
+from green_api.federate import Federate
+
+from green_jobs.seeds import derive, seed_all
+from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
+from green_jobs.tasks.federate.records import ARRAYS, pack, read_update, size_of, unpack
+from green_jobs.tasks.federate.state import Round, State, Weights, dropped
+from green_jobs.tasks.federate.strategies import make_strategy, moments, restore_moments
+
+_POLL_SECONDS: Final = 0.1
+_LOOKS: Final = 10
+"""Looks for replies between two looks for who is there."""
+_LOG: Final = logging.getLogger(__name__)
+
+
+class TooFewSitesError(GreenError):
+    """Fewer sites than the minimum are there, or sent an update that counts."""
+
+    def __init__(self, missing: Sequence[str], rejections: Sequence[Rejection]) -> None:
+        self.missing = sorted(missing)
+        self.rejections = list(rejections)
+        told = [f"{r.site}: {r.reason}" for r in rejections]
+        super().__init__("; ".join([*(f"{site} is not there" for site in self.missing), *told]))
+
+
+class RoundAbandonedError(GreenError):
+    """The round was left; what stood before it stands."""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The sites of one training, as the server reaches them."""
+
+    grid: Grid
+    ids: Mapping[str, int]
+    """By site's name, its node."""
+    examples: Mapping[str, int]
+    """By site's name, how many examples it declared."""
+    max_bytes: int
+    """Of an update."""
+    pause: Callable[[float], None]
+    """Waits so many seconds, or less."""
+    is_stopped: Callable[[], bool]
+    """Whether the round is to be left."""
+
+    def missing(self) -> list[str]:
+        """The sites that are not there."""
+        online = set(self.grid.get_node_ids())
+        return [site for site, node in self.ids.items() if node not in online]
+
+    def ask(self, messages: Iterable[Message]) -> dict[str, Message | None]:
+        """Send, and wait until everyone has answered or is gone; the replies by site.
+
+        A message that a node took before it was killed stays without an answer, also where the node
+        is soon back: whoever is seen to be away is not waited for.
+
+        Raises:
+            RoundAbandonedError: the round is to be left.
+
+        """
+        sent = list(messages)
+        names = {node: site for site, node in self.ids.items()}
+        waiting = {
+            message_id: names[message.metadata.dst_node_id]
+            for message_id, message in zip(self.grid.push_messages(sent), sent, strict=True)
+        }
+        replies: dict[str, Message | None] = {}
+        looks = 0
+        while waiting:
+            if self.is_stopped():
+                msg = "the round is left; the next start takes it up again"
+                raise RoundAbandonedError(msg)
+            for message in self.grid.pull_messages(list(waiting)):
+                # A reply that tells an error does not come from the node itself.
+                replies[waiting.pop(message.metadata.reply_to_message_id)] = message
+            looks += 1
+            if looks % _LOOKS == 0:
+                gone = set(self.missing())
+                replies |= {site: None for site in waiting.values() if site in gone}
+                waiting = {i: site for i, site in waiting.items() if site not in gone}
+            if waiting:
+                self.pause(_POLL_SECONDS)
+        return replies
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """The sites that have said how many examples they have: all that strategies see of a grid."""
+
+    federation: Federation
+
+    def get_node_ids(self) -> list[int]:
+        """Whom a strategy may choose."""
+        declared = {self.federation.ids[site] for site in self.federation.examples}
+        return [node for node in self.federation.grid.get_node_ids() if node in declared]
+
+
+class Rounds:
+    """Makes one round after the other.
+
+    Args:
+        task: what is asked for.
+        federation: the sites.
+        evaluate: the accuracy of weights on the server's test data.
+        seed: the choice of sites follows from it.
+
+    """
+
+    def __init__(
+        self,
+        task: Federate,
+        federation: Federation,
+        evaluate: Callable[[Weights], float],
+        seed: int,
+    ) -> None:
+        self._task = task
+        self._federation = federation
+        self._evaluate = evaluate
+        self._seed = seed
+        self._strategy: FedAvg = make_strategy(task)
+
+    def next(self, state: State) -> State:
+        """The state after one more round.
+
+        Raises:
+            TooFewSitesError: fewer than the minimum took part; nothing has changed.
+            RoundAbandonedError: the round is to be left; nothing has changed.
+
+        """
+        away = set(self._federation.missing())
+        missing = [
+            s for s in self._federation.ids if s in away or s not in self._federation.examples
+        ]
+        if len(self._federation.ids) - len(missing) < self._task.min_sites:
+            raise TooFewSitesError(missing, [])
+        number = state.next_round
+        restore_moments(self._strategy, state.moments)
+        updates, rejections, replies = self._exchange(state, number)
+        good, rejections = self._sift(state, updates, rejections)
+        if len(good) < self._task.min_sites:
+            raise TooFewSitesError(missing, rejections)
+        weights = self._aggregate(state, number, [replies[u.site] for u in good])
+        sent = size_of(pack(state.weights))
+        done = Round(
+            number=number,
+            accuracy=self._evaluate(weights),
+            loss=_mean_loss(good),
+            sites=[update.site for update in good],
+            dropped=dropped(rejections),
+            bytes={u.site: sent + u.size for u in good},
+        )
+        return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
+
+    def _exchange(
+        self, state: State, number: int
+    ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
+        # The strategy draws from the global generator.
+        seed_all(derive(self._seed, "round", number))
+        seen = cast("Grid", _Declared(self._federation))
+        messages = self._strategy.configure_train(number, pack(state.weights), ConfigRecord(), seen)
+        replies: dict[str, Message] = {}
+        updates, rejections = [], []
+        for site, message in sorted(self._federation.ask(messages).items()):
+            if message is None:
+                read: Update | str = "it went away before it answered"
+            elif message.has_error():
+                read = str(message.error.reason)
+            else:
+                replies[site] = message
+                read = read_update(site, message.content, self._federation.max_bytes)
+            if isinstance(read, str):
+                rejections.append(Rejection(site, read))
+            else:
+                updates.append(read)
+        return updates, rejections, replies
+
+    def _sift(
+        self, state: State, updates: list[Update], rejections: list[Rejection]
+    ) -> tuple[list[Update], list[Rejection]]:
+        federation = self._federation
+        expected = Expected(state.weights, federation.examples, federation.max_bytes)
+        good, bad = sift(updates, expected)
+        for rejection in (rejections := [*rejections, *bad]):
+            _LOG.warning("round %d: %s: %s", state.next_round, rejection.site, rejection.reason)
+        return good, rejections
+
+    def _aggregate(self, state: State, number: int, replies: list[Message]) -> Weights:
+        aggregated, _ = self._strategy.aggregate_train(number, replies)
+        if aggregated is None:
+            msg = f"the strategy made nothing of round {number}"
+            raise GreenError(msg)
+        new = unpack(aggregated)
+        # A mean of whole numbers, such as batch norm's counters, is none.
+        return {name: new[name].astype(old.dtype) for name, old in state.weights.items()}
+
+
+def _mean_loss(updates: Sequence[Update]) -> float:
+    counts = [(float(str(u.metrics["loss"])), int(str(u.metrics["num-examples"]))) for u in updates]
+    return sum(loss * n for loss, n in counts) / sum(n for _, n in counts)
+
+
+def is_over(task: Federate, rounds: Sequence[Round]) -> str:
+    """Why no further round is made; empty where one is."""
+    if len(rounds) >= task.rounds:
+        return f"all {task.rounds} rounds are done"
+    if not rounds:
+        return ""
+    wanted, best = task.stop.accuracy, max(r.accuracy for r in rounds)
+    if wanted is not None and rounds[-1].accuracy >= wanted:
+        return (
+            f"the accuracy of {rounds[-1].accuracy:.4g} reaches the {wanted:g} that was asked for"
+        )
+    converged = task.stop.converged
+    if converged is None or len(rounds) <= converged.rounds:
+        return ""
+    before = max(r.accuracy for r in rounds[: -converged.rounds])
+    if best - before < converged.improvement:
+        return f"{converged.rounds} rounds brought no {converged.improvement:g} more of accuracy"
+    return ""
+
+
+__all__ = ["ARRAYS", "Federation", "RoundAbandonedError", "Rounds", "TooFewSitesError", "is_over"]

@@ -1,0 +1,221 @@
+"""The server: its SuperLink beside, its rounds here, one checkpoint after each."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.grid import Grid
+from green_api.errors import GreenError
+from green_api.federate import Federate, OnStalled
+
+from green_jobs.checkpoint import CheckpointStore
+from green_jobs.signals import Signals
+from green_jobs.tasks.federate.flower.grid import LinkLostError, open_grid, register_sites
+from green_jobs.tasks.federate.flower.runtime import Endpoint
+from green_jobs.tasks.federate.processes import Companion
+from green_jobs.tasks.federate.records import CONFIG, DECLARE, FINISH, METRICS, WHAT
+from green_jobs.tasks.federate.rounds import (
+    Federation,
+    RoundAbandonedError,
+    Rounds,
+    TooFewSitesError,
+    is_over,
+)
+from green_jobs.tasks.federate.state import State, Weights
+
+MAX_UPDATE_BYTES: Final = 2**31
+"""Flower takes no larger message."""
+_START_SECONDS: Final = 120.0
+_PAUSE_SECONDS: Final = 0.2
+_FAREWELL_SECONDS: Final = 10.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+class StalledError(GreenError):
+    """Too few sites were there for too long, and the job is to fail then."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFiles:
+    """What the server is given, and where it may write."""
+
+    address: str
+    """Host and port that its SuperLink listens on."""
+    credentials: Path
+    """Folder with ``ca.pem``, ``server.pem``, ``server.key`` and ``secret``."""
+    public_keys: Mapping[str, bytes]
+    """By site's name."""
+    folder: Path
+    """The server's own, on its claim."""
+
+
+@dataclass
+class Server:
+    """Makes the rounds of one attempt.
+
+    Args:
+        task: what is asked for.
+        files: keys and folders.
+        store: of the checkpoints.
+        evaluate: the accuracy of weights on the server's test data.
+        seed: of the job.
+        signals: whether the server is to stop.
+        report: is told the state after each round and, while they are missing, who is.
+
+    """
+
+    task: Federate
+    files: ServerFiles
+    store: CheckpointStore
+    evaluate: Callable[[Weights], float]
+    seed: int
+    signals: Signals
+    report: Callable[[State, str], None]
+    max_update_bytes: int = MAX_UPDATE_BYTES
+    _examples: dict[str, int] = field(default_factory=dict)
+
+    def run(self, state: State) -> tuple[State, str]:
+        """Rounds until there is a reason to end; the last state and the reason.
+
+        Raises:
+            RoundAbandonedError: a signal came; the last checkpoint stands.
+            StalledError: too few sites for too long.
+            LockLostError: another attempt has taken over.
+
+        """
+        with self._link() as link:
+            while True:
+                try:
+                    with open_grid(self._endpoint(), self._secret()) as grid:
+                        state, why = self._rounds(grid, state)
+                        self._finish(grid)
+                        return state, why
+                except (httpx.HTTPError, LinkLostError) as error:
+                    self._check_stopped()
+                    _LOG.warning("the SuperLink is lost: %s", error)
+                    if not link.is_running:
+                        link.start()
+                    self._wait_healthy(link)
+
+    def _rounds(self, grid: Grid, state: State) -> tuple[State, str]:
+        federation = Federation(
+            grid=grid,
+            ids=register_sites(self._endpoint(), self.files.public_keys),
+            examples=self._examples,
+            max_bytes=self.max_update_bytes,
+            pause=self.signals.wait,
+            is_stopped=lambda: self.signals.stop_requested,
+        )
+        rounds = Rounds(self.task, federation, self.evaluate, self.seed)
+        stalled: float | None = None
+        while not (why := is_over(self.task, state.rounds)):
+            self._check_stopped()
+            try:
+                self._declare(federation)
+                state = rounds.next(state)
+            except TooFewSitesError as error:
+                stalled = stalled or time.monotonic()
+                if time.monotonic() - stalled > self.task.stalled_timeout.total_seconds():
+                    return state, self._give_up(error)
+                self.report(state, str(error))
+                self.signals.wait(_PAUSE_SECONDS)
+                continue
+            stalled = None
+            self.store.save(state.to_checkpoint(self.task))
+            self.report(state, "")
+        return state, why
+
+    def _give_up(self, error: TooFewSitesError) -> str:
+        timeout = self.task.stalled_timeout
+        words = f"stalled for {timeout}: {error}"
+        if self.task.on_stalled is OnStalled.FAIL:
+            raise StalledError(words)
+        return words
+
+    def _declare(self, federation: Federation) -> None:
+        """Ask those who are new how many examples they have: no update may claim more."""
+        missing = set(federation.missing())
+        new = [s for s in federation.ids if s not in missing and s not in self._examples]
+        replies = federation.ask(_messages(federation, new, DECLARE)) if new else {}
+        for site, message in replies.items():
+            is_answer = message is not None and not message.has_error()
+            metrics = message.content.get(METRICS) if message is not None and is_answer else None
+            count = metrics.get("examples") if isinstance(metrics, MetricRecord) else None
+            if isinstance(count, int) and count > 0:
+                self._examples[site] = count
+
+    def _finish(self, grid: Grid) -> None:
+        """Tell the sites that are there; those that are not end with the run."""
+        give_up = time.monotonic() + _FAREWELL_SECONDS
+        ids = register_sites(self._endpoint(), self.files.public_keys)
+        federation = Federation(
+            grid, ids, {}, 0, self.signals.wait, lambda: time.monotonic() > give_up
+        )
+        away = set(federation.missing())
+        with suppress(RoundAbandonedError):
+            federation.ask(_messages(federation, [s for s in ids if s not in away], FINISH))
+
+    @contextmanager
+    def _link(self) -> Iterator[Companion]:
+        host, _, port = self.files.address.rpartition(":")
+        folder = self.files.credentials
+        home = self.files.folder / "flower"
+        home.mkdir(parents=True, exist_ok=True)
+        arguments = [
+            "--host", host, "--port", port, "--enable-supernode-auth", "--isolation", "process",
+            "--ssl-certfile", folder / "server.pem", "--ssl-keyfile", folder / "server.key",
+            "--ssl-ca-certfile", folder / "ca.pem",
+            "--superexec-auth-secret-file", folder / "secret", "--database", home / "state.db",
+        ]  # fmt: skip
+        with Companion("superlink", arguments, home) as link:
+            self._wait_healthy(link)
+            yield link
+
+    def _wait_healthy(self, link: Companion) -> None:
+        trusted = ssl.create_default_context(cadata=self._ca().decode())
+        url = f"https://{self._endpoint().address}/health"
+        give_up = time.monotonic() + _START_SECONDS
+        while time.monotonic() < give_up:
+            self._check_stopped()
+            if not link.is_running:
+                msg = f"the SuperLink ended with code {link.code}"
+                raise GreenError(msg)
+            try:
+                if httpx.get(url, verify=trusted).status_code == httpx.codes.OK:
+                    return
+            except httpx.HTTPError:
+                pass
+            self.signals.wait(_PAUSE_SECONDS)
+        msg = f"the SuperLink is not ready within {_START_SECONDS:g} s"
+        raise GreenError(msg)
+
+    def _check_stopped(self) -> None:
+        if self.signals.stop_requested:
+            msg = "interrupted; start again to go on from the last round"
+            raise RoundAbandonedError(msg)
+
+    def _endpoint(self) -> Endpoint:
+        """The SuperLink from this machine: loopback, where it hides nothing."""
+        return Endpoint(f"127.0.0.1:{self.files.address.rpartition(':')[2]}", self._ca())
+
+    def _ca(self) -> bytes:
+        return (self.files.credentials / "ca.pem").read_bytes()
+
+    def _secret(self) -> bytes:
+        return (self.files.credentials / "secret").read_bytes()
+
+
+def _messages(federation: Federation, sites: list[str], what: str) -> list[Message]:
+    content = RecordDict({CONFIG: ConfigRecord({WHAT: what})})
+    return [
+        Message(content, dst_node_id=federation.ids[site], message_type="query") for site in sites
+    ]

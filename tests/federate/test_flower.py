@@ -1,0 +1,243 @@
+"""What this project takes from Flower's insides, against the pinned version: real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp.grid import Grid
+from green_jobs.tasks.federate.flower.grid import open_grid, register_sites
+from green_jobs.tasks.federate.flower.runtime import Endpoint
+from green_jobs.tasks.federate.flower.superlink import FleetOnly
+from green_jobs.tasks.federate.flower.switches import SWITCHES
+from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, pack, unpack
+
+from tests.cluster.harness.processes import Process, free_port
+from tests.cluster.harness.waiting import wait_for
+from tests.federate.credentials import Authority, new_key, write_site_key
+
+ROOM = "green_jobs.tasks.federate.flower"
+SECRET = b"0123456789abcdef0123456789abcdef"
+WEIGHTS = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((), np.int64)}
+
+
+class Federation:
+    """A SuperLink, SuperNodes and their trainers, each a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority.make()
+        self.authority.write_server(folder)
+        self.secret = folder / "secret"
+        self.secret.write_bytes(SECRET)
+        self.address = f"127.0.0.1:{free_port()}"
+        self.endpoint = Endpoint(self.address, self.authority.pem)
+        self.ids: dict[str, int] = {}
+        self.processes: dict[str, Process] = {}
+
+    def start(self, *sites: str) -> None:
+        self.start_link()
+        keys = {site: write_site_key(new_key(), self.folder / site) for site in sites}
+        self.ids = register_sites(self.endpoint, keys)
+        for site in sites:
+            self.start_site(site)
+
+    def start_link(self) -> None:
+        host, _, port = self.address.partition(":")
+        self._start(
+            "link", f"{ROOM}.superlink", "--host", host, "--port", port,
+            "--ssl-certfile", self.folder / "server.pem", "--ssl-keyfile", self.folder / "server.key",
+            "--ssl-ca-certfile", self.folder / "ca.pem", "--enable-supernode-auth",
+            "--isolation", "process", "--superexec-auth-secret-file", self.secret,
+            "--database", self.folder / "state.db",
+        ).wait_ready(self.is_healthy)  # fmt: skip
+
+    def start_site(self, site: str) -> None:
+        runtime = f"127.0.0.1:{free_port()}"
+        self.start_node(site, self.folder / site, self.folder / "ca.pem", runtime)
+        self._start(
+            f"{site}-trainer", "tests.federate.counting_site", runtime, self.secret, site
+        )  # fmt: skip
+
+    def start_node(self, site: str, key: Path, ca: Path, runtime: str) -> Process:
+        host, _, port = runtime.partition(":")
+        return self._start(
+            site, f"{ROOM}.supernode", "--superlink", self.address, "--root-certificates", ca,
+            "--auth-supernode-private-key", key, "--isolation", "process",
+            "--superexec-auth-secret-file", self.secret, "--host", host, "--port", port,
+        )  # fmt: skip
+
+    def _start(self, name: str, module: str, *arguments: object) -> Process:
+        home = {"FLWR_HOME": str(self.folder / "home")}
+        process = Process(
+            name, [sys.executable, "-m", module, *arguments], self.folder / f"{name}.log",
+            {**SWITCHES, **home},
+        )  # fmt: skip
+        self.processes[name] = process
+        process.start()
+        return process
+
+    def is_healthy(self) -> bool:
+        trusted = ssl.create_default_context(cadata=self.authority.pem.decode())
+        return httpx.get(f"https://{self.address}/health", verify=trusted).status_code == 200
+
+    def wait_online(self, grid: Grid, *sites: str) -> None:
+        wanted = {self.ids[site] for site in sites}
+        wait_for(
+            lambda: wanted <= set(grid.get_node_ids()), 90, f"{sites} are online",
+            seen=lambda: [p.tail(8) for p in self.processes.values()],
+        )  # fmt: skip
+
+    def ask(self, grid: Grid, **config: Any) -> dict[str, Message]:
+        content = RecordDict({ARRAYS: pack(WEIGHTS), CONFIG: ConfigRecord(config)})
+        names = {node: site for site, node in self.ids.items()}
+        messages = [
+            Message(content, dst_node_id=node, message_type="train")
+            for node in grid.get_node_ids()
+            if node in names
+        ]
+        sent = [names[m.metadata.dst_node_id] for m in messages]
+        waiting = dict(zip(grid.push_messages(messages), sent, strict=True))
+        replies: dict[str, Message] = {}
+
+        def have_all_come() -> bool:
+            for message in grid.pull_messages(list(waiting)):
+                replies[waiting.pop(message.metadata.reply_to_message_id)] = message
+            return not waiting
+
+        wait_for(have_all_come, 120, "all sites answer", seen=lambda: sorted(waiting.values()))
+        return replies
+
+    def stop(self) -> None:
+        for process in reversed(self.processes.values()):
+            process.kill()
+
+
+@pytest.fixture
+def federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Federation]:
+    for name, value in SWITCHES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))
+    made = Federation(tmp_path)
+    yield made
+    made.stop()
+
+
+def pid_of(message: Message) -> object:
+    return dict(message.content[METRICS])["pid"]
+
+
+def test_sites_answer_round_after_round_from_one_process_and_a_failure_is_told(
+    federation: Federation,
+) -> None:
+    federation.start("a", "b")
+    with open_grid(federation.endpoint, SECRET) as grid:
+        federation.wait_online(grid, "a", "b")
+        first = federation.ask(grid)
+        assert first.keys() == {"a", "b"}
+        for reply in first.values():
+            weights = unpack(reply.content[ARRAYS])  # type: ignore[arg-type]
+            assert weights.keys() == WEIGHTS.keys()
+            assert weights["b"].dtype == np.float32
+            assert (weights["b"] == 1).all()
+        second = federation.ask(grid, fail="b")
+        assert second["b"].has_error()
+        assert "this site's disk is gone" in second["b"].error.reason
+        third = federation.ask(grid)
+        assert {s: pid_of(m) for s, m in third.items()} == {s: pid_of(m) for s, m in first.items()}
+
+
+def test_ids_of_sites_and_the_run_outlive_the_superlink(federation: Federation) -> None:
+    federation.start("a")
+    with open_grid(federation.endpoint, SECRET) as grid:
+        federation.wait_online(grid, "a")
+        federation.processes["link"].kill()
+        federation.start_link()
+        federation.wait_online(grid, "a")
+        assert federation.ask(grid).keys() == {"a"}
+    again = write_site_key(new_key(), federation.folder / "other")
+    assert register_sites(federation.endpoint, {"a": again}) == federation.ids
+
+
+@pytest.mark.parametrize("wrong", ["key", "authority"])
+def test_who_has_no_registered_key_or_trusts_another_authority_gets_nowhere(
+    federation: Federation, wrong: str
+) -> None:
+    federation.start_link()
+    key, ca = federation.folder / "key", federation.folder / "ca.pem"
+    write_site_key(new_key(), key)
+    if wrong == "authority":
+        ca = federation.folder / "other.pem"
+        ca.write_bytes(Authority.make().pem)
+    node = federation.start_node("stranger", key, ca, f"127.0.0.1:{free_port()}")
+    wait_for(lambda: not node.is_running, 60, "it ends", seen=node.tail)
+    with open_grid(federation.endpoint, SECRET) as grid:
+        assert list(grid.get_node_ids()) == []
+
+
+def test_a_task_is_given_only_to_who_knows_the_secret(federation: Federation) -> None:
+    federation.start_link()
+    with (
+        pytest.raises(httpx.HTTPStatusError) as caught,
+        open_grid(federation.endpoint, b"another secret, as long as ours."),
+    ):
+        pytest.fail("a stranger got the run")
+    assert caught.value.response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("client", "path", "status"),
+    [
+        ("10.0.0.7", "/v1/fleet/pull-messages", 200),
+        ("10.0.0.7", "/health", 200),
+        ("10.0.0.7", "/v1/control/register-node", 403),
+        ("10.0.0.7", "/v1/runtime/acquire-task", 403),
+        ("10.0.0.7", "/v1/fleet/../control/register-node", 403),
+        ("10.0.0.7", "/docs", 403),
+        ("fd00::7", "/v1/control/start-run", 403),
+        ("", "/v1/control/start-run", 403),
+        ("127.0.0.1", "/v1/control/register-node", 200),
+        ("::1", "/v1/runtime/acquire-task", 200),
+    ],
+)
+def test_strangers_reach_the_fleet_alone(client: str, path: str, status: int) -> None:
+    answers: list[Mapping[str, Any]] = []
+
+    async def app(_scope: object, _receive: object, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "path": path, "client": (client, 1)}
+    asyncio.run(FleetOnly(app)(scope, receive, send))
+    assert answers[0]["status"] == status
+
+
+def test_the_superlink_that_runs_has_the_wall(federation: Federation) -> None:
+    """The wall stands in the running process: what it wraps is asked for from this machine."""
+    program = (
+        "from flwr.superlink import extensions, main\n"
+        f"import {ROOM}.superlink as ours\n"
+        "ours.flower_superlink = lambda: print([m.cls.__name__ for m in main._get_middleware()])\n"
+        "ours.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **SWITCHES},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout.startswith("['FleetOnly', ")
+    del federation

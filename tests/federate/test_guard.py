@@ -1,0 +1,75 @@
+"""Updates that are no use are dropped with a reason before any strategy sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from green_jobs.tasks.federate.guard import Expected, Update, sift
+from hypothesis import given
+from hypothesis import strategies as st
+
+ORIGIN = {"w": np.zeros((3, 2), np.float32), "n": np.zeros((), np.int64)}
+EXPECTED = Expected(ORIGIN, {f"s{i}": 100 for i in range(6)}, 10_000)
+
+
+def update(site: str, shift: float = 1.0, **changes: Any) -> Update:
+    arrays = {"w": ORIGIN["w"] + np.float32(shift), "n": np.int64(5).reshape(())}
+    metrics = {"num-examples": 50, "loss": 0.5, "accuracy": 0.5, **changes.pop("metrics", {})}
+    return Update(site, {**arrays, **changes.pop("arrays", {})}, metrics, changes.pop("size", 100))
+
+
+def without(update: Update, part: str, name: str) -> Update:
+    kept = {k: v for k, v in getattr(update, part).items() if k != name}
+    return Update(
+        update.site,
+        kept if part == "arrays" else update.arrays,
+        kept if part == "metrics" else update.metrics,
+        update.size,
+    )
+
+
+BAD: list[tuple[Callable[[], Update], str]] = [
+    (lambda: update("s0", arrays={"w": np.full((3, 2), np.nan, np.float32)}), "not finite"),
+    (lambda: update("s0", arrays={"w": np.full((3, 2), np.inf, np.float32)}), "not finite"),
+    (lambda: update("s0", shift=1e6), "times the median"),
+    (lambda: update("s0", metrics={"num-examples": 10**12}), "it declared 100"),
+    (lambda: update("s0", metrics={"num-examples": -499}), "it declared 100"),
+    (lambda: update("s0", metrics={"num-examples": 0}), "it declared 100"),
+    (lambda: update("s0", metrics={"num-examples": True}), "no finite number"),
+    (lambda: update("s0", metrics={"num-examples": 50.0}), "it declared 100"),
+    (lambda: update("s0", metrics={"loss": float("nan")}), "no finite number"),
+    (lambda: update("s0", metrics={"mood": 1}), "its metrics are"),
+    (lambda: without(update("s0"), "metrics", "loss"), "its metrics are"),
+    (lambda: without(update("s0"), "arrays", "n"), "its parameters are not the model's: n"),
+    (lambda: update("s0", arrays={"w": np.ones((1,), np.float32)}), "w is float32[1], not float32[3, 2]"),
+    (lambda: update("s0", arrays={"w": np.ones((3, 2), np.float64)}), "w is float64"),
+    (lambda: update("s0", size=10_001), "at most 10000"),
+    (lambda: update("stranger"), "it declared 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "says"), BAD)
+def test_a_bad_update_costs_itself_alone(make: Callable[[], Update], says: str) -> None:
+    others = [update(f"s{i}", 1 + i / 10) for i in range(1, 6)]
+    bad = make()
+    good, rejected = sift([bad, *others], EXPECTED)
+    assert [u.site for u in good] == [u.site for u in others]
+    assert [r.site for r in rejected] == [bad.site]
+    assert says in rejected[0].reason
+
+
+def test_of_two_updates_nobody_can_say_which_is_too_far() -> None:
+    good, rejected = sift([update("s0", 1e6), update("s1")], EXPECTED)
+    assert len(good) == 2
+    assert rejected == []
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=6))
+def test_every_update_is_either_taken_or_told(shifts: list[float]) -> None:
+    updates = [update(f"s{i}", shift) for i, shift in enumerate(shifts)]
+    good, rejected = sift(updates, EXPECTED)
+    assert sorted([u.site for u in good] + [r.site for r in rejected]) == [u.site for u in updates]
+    assert good

@@ -1,0 +1,236 @@
+"""Rounds over Flower's strategies: as Flower's own, but they can be left and taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from green_api.federate import Federate
+from green_jobs import data
+from green_jobs.checkpoint import CheckpointStore
+from green_jobs.learning.evaluation import eager, evaluate
+from green_jobs.lock import Lock
+from green_jobs.models import Net
+from green_jobs.tasks.federate.partition import dirichlet_parts
+from green_jobs.tasks.federate.records import pack, unpack
+from green_jobs.tasks.federate.rounds import (
+    Federation,
+    RoundAbandonedError,
+    Rounds,
+    TooFewSitesError,
+    is_over,
+)
+from green_jobs.tasks.federate.state import Round, State, Weights
+from green_jobs.tasks.federate.trainer import Trainer, get_weights, set_weights
+from torch.utils.data import Subset
+
+from tests.federate.loop import Handle, LoopGrid
+
+SEED = 11
+STRATEGIES = [
+    {"name": "FedAvg"},
+    {"name": "FedProx", "proximalMu": 0.1},
+    {"name": "FedAdam"},
+    {"name": "FedTrimmedAvg"},
+    {"name": "Krum", "maliciousSites": 1},
+]
+
+
+def a_task(**changes: Any) -> Federate:
+    spec = {
+        "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits", "batchSize": 64},
+        "rounds": 5, "partition": {"sites": 4}, "minSites": 2,
+    }  # fmt: skip
+    return Federate.model_validate({**spec, **changes})
+
+
+class Sites:
+    """Trainers on digits, parted unevenly."""
+
+    def __init__(self, task: Federate) -> None:
+        torch.set_num_threads(1)
+        sets = data.load(task.data, "data")
+        labels = sets.train.tensors[1].numpy()
+        parts = dirichlet_parts(labels, task.count, 0.5, SEED)
+        self.task = task
+        self.examples = {n: len(p) for n, p in zip(task.names, parts, strict=True)}
+        self.handles: dict[str, Handle] = {
+            name: Trainer(task, name, Net.build(task.model).module, Subset(sets.train, p.tolist()), SEED).handle
+            for name, p in zip(task.names, parts, strict=True)
+        }  # fmt: skip
+        torch.manual_seed(SEED)
+        self.module = Net.build(task.model).module
+        self.start = get_weights(self.module)
+        self.test = sets.test
+
+    def accuracy(self, weights: Weights) -> float:
+        set_weights(self.module, weights)
+        return evaluate(eager(self.module), self.test, lambda: None).accuracy
+
+    def federation(self, **changes: Any) -> Federation:
+        grid = LoopGrid({**self.handles, **changes.pop("handles", {})})
+        grid.offline = changes.pop("offline", set())
+        return Federation(
+            grid, grid.ids, self.examples, changes.pop("max_bytes", 10**8),
+            pause=lambda _: None, is_stopped=changes.pop("is_stopped", lambda: False),
+        )  # fmt: skip
+
+    def rounds(self, **changes: Any) -> Rounds:
+        return Rounds(self.task, self.federation(**changes), self.accuracy, SEED)
+
+
+@pytest.fixture(scope="module")
+def sites() -> Sites:
+    return Sites(a_task())
+
+
+def test_five_rounds_are_plain_flowers_fedavg(sites: Sites) -> None:
+    state = State(weights=sites.start)
+    for _ in range(5):
+        state = sites.rounds().next(state)
+    grid = LoopGrid(sites.handles)
+    plain = FedAvg(min_train_nodes=4, min_available_nodes=4, fraction_evaluate=0.0)
+    result = plain.start(grid, pack(sites.start), num_rounds=5)
+    for name, expected in unpack(result.arrays).items():
+        if sites.start[name].dtype.kind != "f":
+            continue  # batch norm's counters, of which plain Flower makes fractions
+        np.testing.assert_allclose(state.weights[name], expected, rtol=0, atol=1e-5)
+    assert state.rounds[-1].accuracy > 0.8 > state.rounds[0].accuracy - 0.2
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s["name"])
+def test_a_training_that_was_left_goes_on_as_if_it_had_not_been(
+    strategy: dict[str, Any], tmp_path: Path
+) -> None:
+    task = a_task(strategy=strategy)
+    sites = Sites(task)
+    whole = State(weights=sites.start)
+    rounds = sites.rounds()
+    for _ in range(3):
+        whole = rounds.next(whole)
+    left = State(weights=sites.start)
+    for _ in range(3):
+        (tmp_path / "c").mkdir(exist_ok=True)
+        lock = Lock(tmp_path, "a")
+        lock.take()
+        store = CheckpointStore(tmp_path / "c", lock)
+        left = sites.rounds().next(left)
+        assert store.save(left.to_checkpoint(task))
+        loaded = store.load()
+        assert loaded is not None
+        found = State.from_checkpoint(loaded, task)
+        assert found is not None
+        left = found
+    assert list(left.weights) == list(whole.weights)
+    for name, expected in whole.weights.items():
+        np.testing.assert_array_equal(left.weights[name], expected)
+    assert left.rounds == whole.rounds
+
+
+def test_a_checkpoint_of_another_task_is_not_taken_but_more_rounds_are_the_same(
+    sites: Sites,
+) -> None:
+    stored = State(weights=sites.start).to_checkpoint(sites.task)
+    assert State.from_checkpoint(stored, a_task(rounds=50)) is not None
+    assert State.from_checkpoint(stored, a_task(localEpochs=2)) is None
+
+
+def lying(handle: Handle, **metrics: int) -> Handle:
+    def handled(content: RecordDict) -> RecordDict:
+        answer = handle(content)
+        answer["metrics"] = MetricRecord({**dict(answer["metrics"]), **metrics})  # type: ignore[arg-type]
+        return answer
+
+    return handled
+
+
+def poisoned(handle: Handle, change: Callable[[Any], Any]) -> Handle:
+    def handled(content: RecordDict) -> RecordDict:
+        answer = handle(content)
+        weights = unpack(answer["arrays"])  # type: ignore[arg-type]
+        answer["arrays"] = pack({n: change(w) for n, w in weights.items()})
+        return answer
+
+    return handled
+
+
+def failing(_: RecordDict) -> RecordDict:
+    msg = "the data set is gone"
+    raise RuntimeError(msg)
+
+
+def empty(_: RecordDict) -> RecordDict:
+    return RecordDict({"arrays": ArrayRecord({})})
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s["name"])
+def test_bad_updates_are_named_and_the_round_goes_on(strategy: dict[str, Any]) -> None:
+    task = a_task(strategy=strategy, partition={"sites": 7})
+    sites = Sites(task)
+    honest = dict(sites.handles)
+    bad: Mapping[str, tuple[Handle, str]] = {
+        "site-0": (poisoned(honest["site-0"], lambda w: w * np.float32("nan")), "finite"),
+        "site-1": (lying(honest["site-1"], **{"num-examples": 10**9}), "declared"),
+        "site-2": (failing, "the data set is gone"),
+        "site-3": (empty, "records"),
+    }
+    rounds = sites.rounds(handles={name: handle for name, (handle, _) in bad.items()})
+    state = rounds.next(State(weights=sites.start))
+    (done,) = state.rounds
+    assert done.sites == ["site-4", "site-5", "site-6"]
+    assert done.dropped.keys() == bad.keys()
+    for name, (_, says) in bad.items():
+        assert says in done.dropped[name]
+    assert all(np.isfinite(w).all() for w in state.weights.values())
+
+
+def test_an_update_over_the_limit_is_dropped_before_it_is_opened(sites: Sites) -> None:
+    with pytest.raises(TooFewSitesError, match="at most 1000 are taken"):
+        sites.rounds(max_bytes=1000).next(State(weights=sites.start))
+
+
+def test_too_few_sites_are_named_and_nothing_has_changed(sites: Sites) -> None:
+    state = State(weights=sites.start)
+    with pytest.raises(TooFewSitesError) as caught:
+        sites.rounds(offline={"site-0", "site-1", "site-3"}).next(state)
+    assert caught.value.missing == ["site-0", "site-1", "site-3"]
+    assert state.next_round == 1
+
+
+def test_a_round_that_is_left_changes_nothing(sites: Sites) -> None:
+    state = State(weights=sites.start)
+    before = {name: w.copy() for name, w in state.weights.items()}
+    with pytest.raises(RoundAbandonedError):
+        sites.rounds(is_stopped=lambda: True).next(state)
+    assert all((state.weights[n] == w).all() for n, w in before.items())
+    assert sites.rounds().next(state).next_round == 2
+
+
+def a_round(number: int, accuracy: float) -> Round:
+    return Round(number=number, accuracy=accuracy, loss=1, sites=["a"])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "changes", "says"),
+    [
+        ([], {}, ""),
+        ([0.5] * 5, {}, "all 5 rounds"),
+        ([0.5, 0.9], {"stop": {"accuracy": 0.9}}, "reaches the 0.9"),
+        ([0.5, 0.89], {"stop": {"accuracy": 0.9}}, ""),
+        ([0.5, 0.8, 0.8, 0.8], {"stop": {"converged": {"rounds": 2}}}, "2 rounds brought no"),
+        ([0.5, 0.6, 0.7, 0.8], {"stop": {"converged": {"rounds": 2}}}, ""),
+    ],
+)
+def test_when_no_further_round_is_made(
+    accuracies: list[float], changes: dict[str, Any], says: str
+) -> None:
+    rounds = [a_round(i + 1, a) for i, a in enumerate(accuracies)]
+    over = is_over(a_task(**changes), rounds)
+    assert says in over
+    assert bool(over) == bool(says)
