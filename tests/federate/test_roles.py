@@ -19,10 +19,12 @@ from green_api.federate import Federate
 
 from tests.cluster.harness.processes import Process, free_port
 from tests.cluster.harness.waiting import wait_for
+from tests.conftest import SEED, WHOLE
 from tests.federate.credentials import Authority, new_key, write_site_key
 from tests.federate.test_rounds import a_task
 
-SEED = int(os.environ.get("GREEN_SEED", "20261124"))
+LIVES = range(20)
+SAMPLE = 2
 VICTIMS = ["server", "superlink", "site", "supernode"]
 
 
@@ -105,7 +107,7 @@ def check(training: Training) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", LIVES if WHOLE else Random(SEED).sample(LIVES, SAMPLE))
 def test_whoever_is_killed_the_training_ends_as_it_should(training: Training, number: int) -> None:
     random = Random(f"{SEED}/{number}")
     victim = VICTIMS[number % len(VICTIMS)]
