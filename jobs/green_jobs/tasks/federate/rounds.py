@@ -19,11 +19,12 @@ from green_api.federate import Federate
 
 from green_jobs.seeds import derive, seed_all
 from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
-from green_jobs.tasks.federate.records import ARRAYS, pack, read_update, size_of, unpack
-from green_jobs.tasks.federate.state import Round, State, Weights, dropped
+from green_jobs.tasks.federate.records import pack, read_update, size_of, unpack
+from green_jobs.tasks.federate.state import Round, State, Weights
 from green_jobs.tasks.federate.strategies import make_strategy, moments, restore_moments
 
 _POLL_SECONDS: Final = 0.1
+_LONGEST_REASON: Final = 200
 _LOOKS: Final = 10
 """Looks for replies between two looks for who is there."""
 _LOG: Final = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Rounds:
             accuracy=self._evaluate(weights),
             loss=_mean_loss(good),
             sites=[update.site for update in good],
-            dropped=dropped(rejections),
+            dropped={r.site: r.reason[:_LONGEST_REASON] for r in rejections},
             bytes={u.site: sent + u.size for u in good},
         )
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
@@ -211,8 +212,10 @@ class Rounds:
 
 
 def _mean_loss(updates: Sequence[Update]) -> float:
-    counts = [(float(str(u.metrics["loss"])), int(str(u.metrics["num-examples"]))) for u in updates]
-    return sum(loss * n for loss, n in counts) / sum(n for _, n in counts)
+    """By examples; what an update says was checked before."""
+    weights = [cast("int", update.metrics["num-examples"]) for update in updates]
+    losses = [cast("float", update.metrics["loss"]) for update in updates]
+    return sum(loss * n for loss, n in zip(losses, weights, strict=True)) / sum(weights)
 
 
 def is_over(task: Federate, rounds: Sequence[Round]) -> str:
@@ -233,6 +236,3 @@ def is_over(task: Federate, rounds: Sequence[Round]) -> str:
     if best - before < converged.improvement:
         return f"{converged.rounds} rounds brought no {converged.improvement:g} more of accuracy"
     return ""
-
-
-__all__ = ["ARRAYS", "Federation", "RoundAbandonedError", "Rounds", "TooFewSitesError", "is_over"]

@@ -12,7 +12,6 @@ from green_api.federate import Federate
 from pydantic import ConfigDict, ValidationError
 
 from green_jobs.checkpoint import Checkpoint
-from green_jobs.tasks.federate.guard import Rejection
 
 _WEIGHTS: Final = "weights/"
 _MOMENTS: Final = "moments/"
@@ -87,11 +86,6 @@ class State(Model):
         moments = {n.removeprefix(_MOMENTS): a for n, a in arrays.items() if n.startswith(_MOMENTS)}
         weights = {name: arrays[_WEIGHTS + name] for name in record.order}
         return cls(weights=weights, moments=moments, rounds=record.rounds)
-
-
-def dropped(rejections: list[Rejection]) -> dict[str, str]:
-    """By site, why its update does not count."""
-    return {rejection.site: rejection.reason[:200] for rejection in rejections}
 
 
 def _essence(task: Federate) -> object:
