@@ -197,13 +197,17 @@ def _metrics_page() -> str:
         "",
         f"<!-- {NOTE} -->",
         "",
-        "| name | type | labels | meaning |",
-        "|-|-|-|-|",
+        "Series of a job are of those that have started, of `jobsWithMetrics` jobs at most.",
+        "",
+        "| name | type | unit | labels | meaning |",
+        "|-|-|-|-|-|",
     ]
     jobs = Metrics()
     for metric in describe(jobs, OperatorMetrics(jobs.registry)):
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {metric.text} |")
+        of_job = "Of a job: " if metric.is_of_job else ""
+        row = (f"`{metric.name}`", metric.type, metric.unit, labels, of_job + metric.text)
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
 
