@@ -16,6 +16,7 @@ import yaml
 from green_api.config import OperatorConfig
 from green_api.contract import DEFAULT_PORT
 from green_api.crd import job_crd, zone_crd
+from green_monitoring import rules
 from green_operator import permissions
 from green_operator.metrics import Metrics, OperatorMetrics, describe
 from green_operator.objects.names import JOB_LABEL
@@ -50,7 +51,7 @@ def outputs() -> dict[str, str]:
 
 
 def _chart_files() -> dict[str, str]:
-    rules = {
+    granted = {
         "watchedNamespaces": permissions.WATCHED_NAMESPACES,
         "cluster": permissions.CLUSTER,
         "ownNamespace": permissions.OWN_NAMESPACE,
@@ -60,7 +61,8 @@ def _chart_files() -> dict[str, str]:
     before, begin, rest = readme.partition(f"<!-- {NOTE} -->\n")
     _, end, after = rest.partition("<!-- end -->")
     return {
-        f"{CHART}/files/rules.yaml": _commented(rules),
+        f"{CHART}/files/rules.yaml": _commented(granted),
+        f"{CHART}/files/prometheus-rules.yaml": _commented(rules.spec()),
         f"{CHART}/files/names.yaml": _commented(names),
         f"{CHART}/values.schema.json": json.dumps(chart_values.schema(), indent=2) + "\n",
         f"{CHART}/values.yaml": f"# {NOTE}\n\n{chart_values.values_file()}",

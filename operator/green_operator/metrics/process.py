@@ -26,6 +26,9 @@ class OperatorMetrics:
             ("reason",),
             registry=registry,
         )
+        for reason in ("Conflict", "NotFound", "NoAnswer", "Refused", "Defect"):
+            # From zero on, or nobody sees the first.
+            self.reconcile_errors.labels(reason)
         self.queue_depth = Gauge(
             "green_queue_depth", "Jobs that are due to be reconciled.", registry=registry
         )
