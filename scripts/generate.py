@@ -16,7 +16,7 @@ import yaml
 from green_api.config import OperatorConfig
 from green_api.contract import DEFAULT_PORT
 from green_api.crd import job_crd, zone_crd
-from green_monitoring import rules
+from green_monitoring import dashboards, rules
 from green_operator import permissions
 from green_operator.metrics import Metrics, OperatorMetrics, describe
 from green_operator.objects.names import JOB_LABEL
@@ -60,7 +60,8 @@ def _chart_files() -> dict[str, str]:
     readme = (ROOT / CHART / "README.md").read_text()
     before, begin, rest = readme.partition(f"<!-- {NOTE} -->\n")
     _, end, after = rest.partition("<!-- end -->")
-    return {
+    boards = {f"{CHART}/files/dashboards/{name}": t for name, t in dashboards.files().items()}
+    return boards | {
         f"{CHART}/files/rules.yaml": _commented(granted),
         f"{CHART}/files/prometheus-rules.yaml": _commented(rules.spec()),
         f"{CHART}/files/names.yaml": _commented(names),
