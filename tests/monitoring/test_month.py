@@ -156,10 +156,10 @@ def test_nothing_is_counted_twice(seeded: Seeded) -> None:
             f"sum by ({label}) (increase(green_energy_joules_total{RANGE}))", LAST
         )
         assert sum(v for _, v in parts) == pytest.approx(whole)
-    ((_, recorded),) = seeded.prometheus.ask(
-        "sum(namespace_zone_provenance:green_energy_joules:increase1d)", LAST
-    )
-    ((_, direct),) = seeded.prometheus.ask("sum(increase(green_energy_joules_total[1d]))", LAST)
+    series = "namespace_zone_provenance:green_energy_joules:increase1d"
+    ((_, at),) = seeded.prometheus.ask(f"max(timestamp({series}))", LAST)
+    ((_, recorded),) = seeded.prometheus.ask(f"sum({series})", at)
+    ((_, direct),) = seeded.prometheus.ask("sum(increase(green_energy_joules_total[1d]))", at)
     assert recorded == pytest.approx(direct)
     jobs = seeded.prometheus.ask("sum(green_jobs)", LAST)
     live = seeded.prometheus.ask("sum by (state) (green_jobs)", LAST)
