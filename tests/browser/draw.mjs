@@ -9,6 +9,21 @@ const here = dirname(fileURLToPath(import.meta.url));
 const [file, folder, program] = process.argv.slice(2);
 await mkdir(folder, { recursive: true });
 
+// Its default export lies one level deeper for whoever imports it from a module.
+const scrollbars = {
+  name: 'scrollbars',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^react-custom-scrollbars-2$/ }, ({ path }) => ({
+      path,
+      namespace: 'scrollbars',
+    }));
+    onLoad({ filter: /./, namespace: 'scrollbars' }, ({ path }) => ({
+      contents: `export { Scrollbars as default, Scrollbars } from '${path}/lib/index.js';`,
+      resolveDir: here,
+    }));
+  },
+};
+
 const { outputFiles } = await build({
   entryPoints: [join(here, 'page.jsx')],
   bundle: true,
@@ -20,6 +35,7 @@ const { outputFiles } = await build({
   define: { 'process.env.NODE_ENV': '"production"', global: 'window' },
   loader: { '.svg': 'dataurl', '.woff': 'empty', '.woff2': 'empty', '.ttf': 'empty' },
   logLevel: 'error',
+  plugins: [scrollbars],
 });
 const script = outputFiles.find((f) => f.path.endsWith('.js')).text;
 const style = outputFiles.filter((f) => f.path.endsWith('.css')).map((f) => f.text).join('\n');
@@ -41,7 +57,11 @@ try {
     await page.addScriptTag({ content: script });
     if (errors.length) throw new Error(errors.join('\n'));
     await page.evaluate(([b, f, t]) => window.draw(b, f, t), [board, from, to]);
-    await page.waitForFunction((n) => document.querySelectorAll('section').length >= n, board.panels.length);
+    await page
+      .waitForFunction((n) => document.querySelectorAll('section').length >= n, board.panels.length)
+      .catch((late) => {
+        throw new Error([late, ...errors].join('\n'));
+      });
     await page.waitForTimeout(1500);
     const titles = await page.$$eval('section h2', (found) => found.map((h) => h.textContent));
     const canvases = await page.$$eval('canvas', (found) =>

@@ -37,7 +37,10 @@ function configured(panel, field, name, seriesIndex) {
   const config = { ...defaults, custom: { ...defaults.custom } };
   for (const { matcher, properties } of overrides ?? []) {
     if (matcher.id === 'byName' && matcher.options === name) {
-      for (const { id, value } of properties) config[id] = value;
+      for (const { id, value } of properties) {
+        if (id.startsWith('custom.')) config.custom[id.slice(7)] = value;
+        else config[id] = value;
+      }
     }
   }
   if (!config.color) {
@@ -119,6 +122,7 @@ function Figure({ panel, width, height }) {
           theme={theme}
           colorMode={BigValueColorMode.Value}
           graphMode={BigValueGraphMode.None}
+          text={panel.options?.text}
           textMode={values.length > 1 ? BigValueTextMode.ValueAndName : BigValueTextMode.Value}
         />
       )}
@@ -138,7 +142,8 @@ function Bars({ panel, width, height }) {
       height={height}
       orientation="horizontal"
       renderCounter={0}
-      minVizHeight={16}
+      minVizHeight={panel.options.minVizHeight}
+      maxVizHeight={panel.options.maxVizHeight}
       itemSpacing={8}
       renderValue={({ value: { ready, value }, width, height }) => (
         <BarGauge
@@ -234,12 +239,13 @@ function Board({ board, range }) {
 window.draw = async (board, from, to) => {
   await initPluginTranslations('grafana');
   standardTransformersRegistry.setInit(() =>
-    Object.values(standardTransformers).map((transformation) => ({
-      id: transformation.id,
-      name: transformation.name,
-      transformation: async () => transformation,
-      transformationLoad: async () => transformation,
-    }))
+    [standardTransformers.mergeTransformer, standardTransformers.organizeFieldsTransformer].map(
+      (transformation) => ({
+        id: transformation.id,
+        name: transformation.name,
+        transformation: async () => transformation,
+      })
+    )
   );
   for (const panel of board.panels) {
     if (panel.type === 'table') panel.merged = await merged(panel);

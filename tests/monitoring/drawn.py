@@ -42,7 +42,13 @@ def draw(boards: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
         unavailable("the components of the panels are missing: make panels")
     given = folder / "boards.json"
     given.write_text(json.dumps(boards))
-    command = [program("node", "nodejs"), str(BROWSER / "draw.mjs"), str(given), str(folder), chromium]
+    command = [
+        program("node", "nodejs"),
+        str(BROWSER / "draw.mjs"),
+        str(given),
+        str(folder),
+        chromium,
+    ]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert finished.returncode == 0, finished.stderr[-4000:]
     told: dict[str, Any] = json.loads((folder / "told.json").read_text())

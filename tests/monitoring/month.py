@@ -125,7 +125,7 @@ def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
         "fails",
     ]
     for number in range(JOBS):
-        created = BEGIN + seed.random() * timedelta(days=29)
+        created = BEGIN + seed.random() * timedelta(days=30)
         created = created.replace(minute=created.minute // 15 * 15, second=0, microsecond=0)
         namespace = seed.choice(NAMESPACES)
         zone = seed.choice(homes[namespace])
@@ -180,7 +180,7 @@ def _turn(work: Work, now: datetime, seed: random.Random) -> None:
     if work.attempt is not None:
         end = _advance(work, now, seed)
     plan = work.plan
-    if plan is None or not any(w.end > now for w in plan.windows):
+    if plan is None or plan.windows[0].end <= now:
         work.plan = plan = _planned(work, now)
     due = plan.runs_at(now) and end is None
     if due and work.late_by > timedelta(0):

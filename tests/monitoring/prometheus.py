@@ -36,8 +36,8 @@ class Prometheus:
             f"--config.file={file}",
             f"--storage.tsdb.path={folder / 'tsdb'}",
             "--storage.tsdb.retention.time=50y",
-            # The month is scraped every quarter of an hour.
-            "--query.lookback-delta=20m",
+            # The month is scraped every quarter of an hour, and has no marks of what has gone.
+            "--query.lookback-delta=899s",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         )
         self.process = Process("prometheus", command, folder / "prometheus.log")

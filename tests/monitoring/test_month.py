@@ -26,7 +26,7 @@ PLAUSIBLE: Final = {
     "short": (-1, 1_000),
     "dtdurations": (-10 * 86_400, 10 * 86_400),
     "s": (0, 60),
-    "reqps": (0, 1_000),
+    "reqpm": (0, 1_000),
     "dateTimeAsIso": (1.78e12, 1.785e12),
 }
 RANGE: Final = "[30d15m]"

@@ -97,25 +97,24 @@ def jobs() -> dashboard.Dashboard:
         ranking(Panel(
             "Progress of running jobs", "As their pods said last.", SHARE,
             [Query(f"topk(12, {of_jobs('progress_ratio')} and {running})",
-                   "{{namespace}}/{{name}}")],
+                   "{{name}} ({{namespace}})")],
         ), most=1),
-        lines(Panel(
-            "Time to the deadline", "Of running jobs; where it falls below zero the deadline is "
-            "missed.", SECONDS,
+        ranking(Panel(
+            "Time to the deadline", "Of running jobs, the ten that have least.", SECONDS,
             [Query(f"bottomk(10, ({of_jobs('deadline_timestamp_seconds')} - time()) and {running})",
-                   "{{namespace}}/{{name}}")],
+                   "{{name}} ({{namespace}})")],
         )),
         ranking(Panel(
             "Most energy", "The jobs that used most so far, measured, attributed and estimated.",
             KILOWATT_HOURS,
             [Query(f"topk(10, {kilowatt_hours(of_jobs('energy_joules'))})",
-                   "{{namespace}}/{{name}}")],
+                   "{{name}} ({{namespace}})")],
         )),
         ranking(Panel(
             "What waiting was good for", "The jobs with the largest difference, counterfactual less"
             " actual emissions.", GRAMS,
             [Query(f"topk(10, {of_jobs('emissions_difference_grams')})",
-                   "{{namespace}}/{{name}}")],
+                   "{{name}} ({{namespace}})")],
         )),
         intensity_of_zones(),
         lines(Panel(

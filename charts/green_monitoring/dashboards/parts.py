@@ -31,7 +31,7 @@ INTENSITY: Final = "suffix: gCO2e/kWh"
 COUNT: Final = "short"
 SECONDS: Final = "dtdurations"
 LATENCY: Final = "s"
-PER_SECOND: Final = "reqps"
+PER_MINUTE: Final = "reqpm"
 TIME: Final = "dateTimeAsIso"
 
 # How energy was found keeps its colour on every board.
@@ -109,6 +109,11 @@ def lines(
         builder.min(0)
     if most is not None:
         builder.max(most)
+    if panel.unit == COUNT:
+        # A quiet line lies at the bottom, and half a job is none.
+        builder.axis_soft_max(1).decimals(0)
+    if panel.unit == INTENSITY:
+        builder.axis_width(110)
     if steps:
         builder.line_interpolation(common_models.LineInterpolation.STEP_AFTER)
     if bars_of:
@@ -152,6 +157,9 @@ def number(panel: Panel, *, warns_from: float | None = None, signed: bool = Fals
     )
     builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     builder.no_value("none")
+    if panel.unit == TIME:
+        # Else it is drawn so large that it breaks.
+        builder.text(common.VizTextDisplayOptions().value_size(26))
     built: stat.Panel = builder
     return built
 
@@ -161,6 +169,7 @@ def ranking(panel: Panel, *, most: float | None = None) -> bargauge.Panel:
     builder = _dressed(bargauge.Panel(), panel, instant=True)
     builder.orientation(common_models.VizOrientation.HORIZONTAL)
     builder.display_mode(common_models.BarGaugeDisplayMode.BASIC)
+    builder.sizing(common_models.BarGaugeSizing.MANUAL).min_viz_height(16).max_viz_height(40)
     builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     steps = [models.Threshold(value=None, color="blue")]
     builder.thresholds(
@@ -215,9 +224,10 @@ def listing(
         )
     )
     for column in columns:
-        builder.override_by_name(
-            column.title, [models.DynamicConfigValue(id_val="unit", value=column.unit)]
-        )
+        properties = [models.DynamicConfigValue(id_val="unit", value=column.unit)]
+        if column.unit == TIME:
+            properties.append(models.DynamicConfigValue(id_val="custom.width", value=160))
+        builder.override_by_name(column.title, properties)
     if link:
         target = {"title": "Dashboard of the job", "url": link}
         builder.override_by_name(

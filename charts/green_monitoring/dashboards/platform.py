@@ -8,7 +8,7 @@ from green_monitoring.dashboards.parts import (
     COUNT,
     LATENCY,
     NAMESPACE,
-    PER_SECOND,
+    PER_MINUTE,
     PLACE,
     PROVENANCE_NOTE,
     SECONDS,
@@ -131,12 +131,13 @@ def platform() -> dashboard.Dashboard:
             [Query('max by (zone) (green_zone_source_position{zone=~"$zone"})', "{{zone}}")],
         ), steps=True),
         lines(Panel(
-            "Questions to providers", "Answered and failed ones.", PER_SECOND,
-            [Query("sum by (result) (rate(green_zone_polls_total[1h]))", "{{result}}")],
+            "Questions to providers", "In the hour before, answered and failed ones.", COUNT,
+            [Query('sum by (result) (increase(green_zone_polls_total{zone=~"$zone"}[1h]))',
+                   "{{result}}")],
         )),
         lines(Panel(
-            "Requests to the Kubernetes API", "By the code of the answer; 0 is none.", PER_SECOND,
-            [Query("sum by (code) (rate(green_api_requests_total[30m]))", "{{code}}")],
+            "Requests to the Kubernetes API", "By the code of the answer; 0 is none.", PER_MINUTE,
+            [Query("60 * sum by (code) (rate(green_api_requests_total[30m]))", "{{code}}")],
         )),
         lines(Panel(
             "Reconciliation", "From taking a job from the queue to its status being written: what "
@@ -148,9 +149,9 @@ def platform() -> dashboard.Dashboard:
             ],
         )),
         lines(Panel(
-            "Reconciliations that failed", "By reason; each is tried again. Conflicts are ordinary:"
-            " somebody was faster.", PER_SECOND,
-            [Query("sum by (reason) (rate(green_reconcile_errors_total[1h]))", "{{reason}}")],
+            "Reconciliations that failed", "In the hour before, by reason; each is tried again. "
+            "Conflicts are ordinary: somebody was faster.", COUNT,
+            [Query("sum by (reason) (increase(green_reconcile_errors_total[1h]))", "{{reason}}")],
         )),
         lines(Panel(
             "Queue", "Jobs that are due to be reconciled.", COUNT,
