@@ -65,7 +65,16 @@ try {
     await page.waitForTimeout(1500);
     const titles = await page.$$eval('section h2', (found) => found.map((h) => h.textContent));
     const canvases = await page.$$eval('canvas', (found) =>
-      found.map((c) => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size)
+      // How many points have a colour: frames, grids and words are grey.
+      found.map((c) => {
+        const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+        let coloured = 0;
+        for (let i = 0; i < data.length; i += 4) {
+          const point = [data[i], data[i + 1], data[i + 2]];
+          if (data[i + 3] > 100 && Math.max(...point) - Math.min(...point) > 60) coloured += 1;
+        }
+        return coloured;
+      })
     );
     const text = await page.$eval('#root', (root) => root.innerText);
     await (await page.$('#root > div')).screenshot({ path: join(folder, `dashboard-${name}.png`) });

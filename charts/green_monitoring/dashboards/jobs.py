@@ -34,6 +34,10 @@ def _kind(provenance: str) -> str:
     return of_jobs("energy_by_provenance_joules", f'{NAMESPACE}, provenance="{provenance}"')
 
 
+# Of a job that has just started nothing is known, and no share of it either.
+_SOME_ENERGY = f"({of_jobs('energy_joules')} > 0)"
+
+
 def jobs() -> dashboard.Dashboard:
     """The dashboard."""
     built = board(
@@ -83,10 +87,10 @@ def jobs() -> dashboard.Dashboard:
                 Column("Attempts", of_jobs("attempts"), COUNT),
                 Column("Energy", kilowatt_hours(of_jobs("energy_joules")), KILOWATT_HOURS),
                 Column(
-                    "Measured", f"{_kind('Measured')} / {of_jobs('energy_joules')}", SHARE
+                    "Measured", f"{_kind('Measured')} / {_SOME_ENERGY}", SHARE
                 ),
                 Column(
-                    "Estimated", f"{_kind('Estimated')} / {of_jobs('energy_joules')}", SHARE
+                    "Estimated", f"{_kind('Estimated')} / {_SOME_ENERGY}", SHARE
                 ),
                 Column("Emissions", of_jobs("emissions_grams"), GRAMS),
                 Column("Difference", of_jobs("emissions_difference_grams"), GRAMS),
