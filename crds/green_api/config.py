@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from green_api.base import DnsLabel, Duration, Model, Rule, describe_problems
 from green_api.errors import InvalidManifestError
 from green_api.job import EnvVar, LabelSelector, Toleration
 
-Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", max_length=49)]
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        message = f"{error}; write it like 10.0.0.0/8"
+        raise PydanticCustomError("network", "{message}", {"message": message}) from None
+    return text
+
+
+Cidr = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", max_length=49),
+    AfterValidator(_network),
+]
 
 
 class PodDefaults(Model):

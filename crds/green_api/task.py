@@ -7,9 +7,10 @@ messages value and bound; the sizes are far above any use seen.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from green_api.base import Model, Rule, exactly_one
 
@@ -268,6 +269,10 @@ class Train(Model):
     """Program and arguments, not run in a shell."""
 
 
+MAX_TASK_BYTES: Final = 30 * 1024
+"""A pod reads its task from one annotation of 32 KiB at most."""
+
+
 class Task(Model):
     """Exactly one task."""
 
@@ -283,6 +288,17 @@ class Task(Model):
             holds=lambda t: (t.compress is None) != (t.train is None),
         ),
     )
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        size = len(self.model_dump_json(by_alias=True, exclude_none=True).encode())
+        if size > MAX_TASK_BYTES:
+            text = (
+                f"the task takes {size} bytes as JSON, at most {MAX_TASK_BYTES}; put long texts "
+                "in a file on the claim"
+            )
+            raise PydanticCustomError("size", "{message}", {"message": text})
+        return self
 
     @property
     def kind(self) -> str:

@@ -273,3 +273,28 @@ def test_a_run_that_the_server_refuses_is_told() -> None:
     assert decision.status.state is State.PLANNED
     assert condition(decision.status, ConditionType.RUNNING) == ("False", "RunRefused")
     assert "quota" in decision.status.message
+
+
+def test_a_pause_names_the_pod_that_does_not_end() -> None:
+    held = Obstacle("PodNotEnding", "pod x does not end: node y may be down")
+    run = a_run(suspend=True, active=1, obstacle=held)
+    decision = decide(a_snapshot(run=run, started=hours(1)))
+    assert decision.status.state is State.SUSPENDED
+    assert condition(decision.status, ConditionType.SUSPENDED) == ("True", "Plan")
+    assert condition(decision.status, ConditionType.RUNNING) == ("False", "PodNotEnding")
+
+
+def test_a_job_ended_when_its_attempt_did_not_when_that_was_seen() -> None:
+    run = a_run(end=RunEnd.FAILED, reason="BackoffLimitExceeded")
+    ended = decide(a_snapshot(now=hours(9), run=run, started=hours(0), ended=hours(2)))
+    assert ended.status.completion_time == hours(2)
+
+
+def test_a_pods_words_cannot_move_the_readers_cursor() -> None:
+    run = a_run(end=RunEnd.FAILED, reason="InvalidTask", message="gone\x1b[2J\nwrong\u202e")
+    status = decide(a_snapshot(run=run, started=hours(0))).status
+    assert status.message == "gone [2J wrong "
+    progress = Progress(percentage=3, phase="epoch\r9")
+    working = decide(a_snapshot(run=WORKING, started=hours(0), progress=progress)).status
+    assert working.progress is not None
+    assert working.progress.phase == "epoch 9"

@@ -10,6 +10,7 @@ import celpy
 import pytest
 import yaml
 from green_api.base import Model, format_duration, parse_duration
+from green_api.config import OperatorConfig
 from green_api.errors import InvalidManifestError
 from green_api.job import GreenTrainingJob, JobSpec, Pod, Schedule
 from green_api.task import Compress, Data, OriginalModel, Step, Task
@@ -52,6 +53,10 @@ def test_every_example_is_valid(path: Path) -> None:
         ({"task": {}}, "spec.task: a task is exactly one of compress and train"),
         ({"task": {"federate": {}}}, "spec.task.federate: unknown field"),
         ({"task": {"train": {"command": []}}}, "spec.task.train.command: list should have at least 1"),
+        (
+            {"task": {"train": {"command": ["python", *["x" * 4000] * 8]}}},
+            "spec.task: the task takes 32056 bytes as JSON, at most 30720; put long texts in a file",
+        ),
         (
             {"schedule": {"completeWithin": "1d", "expectedDuration": "1h"}},
             "spec.schedule.completeWithin: '1d': is not a duration; write it like 24h",
@@ -287,3 +292,17 @@ def test_a_time_that_cannot_be_computed_with_is_refused(deadline: str) -> None:
     text = problems(manifest(schedule=schedule))
     assert "spec.schedule.deadline" in text
     assert "years 2000 to 2199" in text
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ("10.0.0.0/40", "'10.0.0.0/40'"),
+        ("10.0.0.7/8", "has host bits set; write it like 10.0.0.0/8"),
+    ],
+)
+def test_a_network_that_is_none_is_refused_at_the_start(network: str, says: str) -> None:
+    with pytest.raises(InvalidManifestError) as caught:
+        OperatorConfig.parse({"podNetworks": [network]}, "config.yaml")
+    assert "podNetworks[0]" in str(caught.value)
+    assert says in str(caught.value)

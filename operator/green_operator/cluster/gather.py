@@ -54,7 +54,7 @@ class Gatherer:
         now = self.clock()
         view = self.view(seen, now)
         job, book, previous = seen.job, seen.book, seen.previous
-        zone = self.zones.of_job(job)
+        zone = next(iter(self._zones_of(seen)), None)
         started = previous.start_time if previous is not None else None
         if started is None and book.latest:
             started = book.latest[0].start
@@ -78,6 +78,7 @@ class Gatherer:
             next_run=seen.next_run,
             leftover=self._leftover(seen, now),
             claim=await self.claims.problem(job) if not seen.is_final else None,
+            ended=max((a.end for a in book.latest if a.end is not None), default=None),
         )
 
     async def _confirm(self, seen: Seen) -> None:
@@ -145,7 +146,7 @@ class Gatherer:
         used = statement_of(seen.book).energy
         request = JobRequest(
             key=seen.record.uid,
-            zones=self.zones.candidates(seen.job),
+            zones=self._zones_of(seen),
             remaining=remaining_time(
                 schedule.expected_duration or _UNKNOWN_DURATION, active, self._progress(seen)
             ),
@@ -155,6 +156,13 @@ class Gatherer:
             immediately=schedule.policy is Policy.IMMEDIATELY,
         )
         return await self.planner.plan(seen.key, request, running=seen.running is not None)
+
+    def _zones_of(self, seen: Seen) -> tuple[str, ...]:
+        """Where the job may run: a run stays in the zone that it was started in."""
+        run = seen.run
+        if run is not None and run.zone is not None and run.end is None:
+            return (run.zone,)
+        return self.zones.candidates(seen.job)
 
     def _progress(self, seen: Seen) -> Progress | None:
         """What the running pod said last; else what is stored, unless an attempt failed since."""

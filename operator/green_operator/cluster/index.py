@@ -10,13 +10,17 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from green_operator.metrics import Standing
+from green_operator.objects.names import run_name
 from green_operator.objects.observed import PodRecord, RunRecord, pod_record, run_record
 
 Key = tuple[str, str]
 """A job's namespace and name."""
+
+# Authors and tools write here what they like, up to a quarter of a megabyte.
+_NOT_READ: Final = frozenset({"managedFields", "annotations", "labels"})
 
 
 @dataclass(slots=True)
@@ -30,7 +34,7 @@ class JobRecord:
     """How the metrics count it; None until it was reconciled."""
 
     def unpack(self) -> dict[str, Any]:
-        """The whole object, without its managed fields."""
+        """The object, without what nothing here depends on."""
         unpacked: dict[str, Any] = json.loads(zlib.decompress(self.packed))
         return unpacked
 
@@ -56,7 +60,7 @@ class Index:
         is_same = known is not None and known.uid == meta["uid"]
         if known is not None and is_same and not _is_newer(version, known.resource_version):
             return key, False
-        slim = {**body, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
+        slim = {**body, "metadata": {k: v for k, v in meta.items() if k not in _NOT_READ}}
         packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
         standing = known.standing if known is not None and is_same else None
         self.jobs[key] = JobRecord(meta["uid"], version, packed, standing)
@@ -132,8 +136,12 @@ class Index:
             store.pop(key, None)
 
     def runs(self, key: Key, owner_uid: str) -> list[RunRecord]:
-        """The runs that the job with this UID controls, oldest first."""
-        found = [r for r in self._runs.get(key, {}).values() if r.owner_uid == owner_uid]
+        """The runs that the job with this UID controls, oldest first; ours by name, too."""
+        found = [
+            r
+            for r in self._runs.get(key, {}).values()
+            if r.owner_uid == owner_uid and r.name == run_name(key[1], owner_uid, r.number)
+        ]
         return sorted(found, key=lambda run: run.number)
 
     def pods(self, key: Key, owner_uids: Iterable[str]) -> list[PodRecord]:

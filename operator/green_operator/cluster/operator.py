@@ -92,7 +92,9 @@ class Operator:
         self._swept = False
         self._finished = time.monotonic()
 
-    async def run(self, watch: Callable[[], Awaitable[None]], serve: Callable[[], Any]) -> None:
+    async def run(
+        self, watch: Callable[[], Awaitable[None]], serve: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         """Run until the watch ends (on SIGTERM) or a part fails.
 
         Args:
@@ -100,11 +102,11 @@ class Operator:
             serve: answers probes and scrapes.
 
         """
-        server = asyncio.create_task(serve(), name="http")
         try:
-            await self._wait_for_definitions()
             async with asyncio.TaskGroup() as group:
-                tasks = [
+                tasks = [group.create_task(serve(), name="http")]
+                await self._wait_for_definitions()
+                tasks += [
                     group.create_task(self._elector.run(self._elected.set), name="elector"),
                     group.create_task(self._lead(), name="leader"),
                 ]
@@ -112,7 +114,6 @@ class Operator:
                 for task in tasks:
                     task.cancel()
         finally:
-            server.cancel()
             await self._close()
 
     def touch(self, key: Key) -> None:
@@ -192,6 +193,7 @@ class Operator:
         while True:
             await asyncio.sleep(self._config.resync_interval.total_seconds())
             await self._sweep()
+            self._asker.keep_only(pod.uid for _, pod in self.index.all_pods())
 
     async def _work(self) -> None:
         while True:

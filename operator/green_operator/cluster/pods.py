@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -80,6 +80,11 @@ class PodAsker:
     def forget(self, uid: str) -> None:
         """The pod is gone and accounted for."""
         self._heard.pop(uid, None)
+
+    def keep_only(self, uids: Iterable[str]) -> None:
+        """Forget every pod but these."""
+        kept = set(uids)
+        self._heard = {uid: heard for uid, heard in self._heard.items() if uid in kept}
 
     def entered(self, uid: str, sequence: int) -> None:
         """Entries up to this one are in a stored status: they need not be kept."""

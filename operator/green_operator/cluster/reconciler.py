@@ -152,8 +152,10 @@ class Reconciler:
             return
         last = self._written[key][1]
         since = now - last if last is not None else None
+        stored = seen.previous
         if status != seen.previous and is_significant(seen.previous, status, since):
             await self._write(key, seen.record, status.to_wire())
+            stored = status
             self._written[key] = (seen.record.uid, now)
             self.metrics.record(seen.job, status, snapshot.statement)
             self._note_start(seen, status)
@@ -163,7 +165,7 @@ class Reconciler:
         record = self.index.jobs.get(key)
         if record is not None:
             record.standing = standing(seen.job, status)
-        self._tidy(seen)
+        self._tidy(seen, stored)
         self._schedule(seen, decision, now, claim_is_missing=snapshot.claim is not None)
 
     async def _write(self, key: Key, record: JobRecord, status: dict[str, Any]) -> None:
@@ -189,15 +191,10 @@ class Reconciler:
         if is_first and status.start_time is not None:
             self.metrics.started(seen.key[0], status.start_time - seen.created)
 
-    def _tidy(self, seen: Seen) -> None:
-        """Pods that are gone and stored in the books need not be remembered."""
-        stored = self.index.jobs.get(seen.key)
-        if stored is None:
-            return
-        status = stored.unpack().get("status") or {}
-        ended = {
-            a["uid"] for a in (status.get("account") or {}).get("latest", ()) if a.get("endTime")
-        }
+    def _tidy(self, seen: Seen, stored: JobStatus | None) -> None:
+        """Pods that are gone and closed in the stored books need not be remembered."""
+        account = stored.account if stored is not None else None
+        ended = {a.uid for a in account.latest if a.end_time} if account is not None else set()
         for pod in seen.pods:
             if pod.gone and (pod.started is None or pod.uid in ended):
                 self.index.drop_pod(seen.key, pod.uid)

@@ -15,7 +15,7 @@ from green_operator.cluster.api import EVENTS, Api, ApiError
 from green_operator.lifecycle.events import Event
 
 _CONTROLLER: Final = "greentraining.io/operator"
-_MAX_NOTE: Final = 1024
+_MAX_NOTE_BYTES: Final = 1024
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Recorder:
                 "action": event.reason,
                 "reason": event.reason,
                 "type": event.type,
-                "note": event.message[:_MAX_NOTE],
+                "note": event.message.encode()[:_MAX_NOTE_BYTES].decode(errors="ignore"),
                 "regarding": {
                     "apiVersion": API_VERSION,
                     "kind": "GreenTrainingJob",

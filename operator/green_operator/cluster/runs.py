@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from green_api.config import OperatorConfig
 
@@ -14,8 +16,12 @@ from green_operator.cluster.index import Index
 from green_operator.cluster.seen import Seen
 from green_operator.cluster.zones import Zones
 from green_operator.lifecycle.types import DesiredRun
+from green_operator.objects.names import ZONE_ANNOTATION
 from green_operator.objects.observed import PodRecord, RunRecord
 from green_operator.objects.run import node_selector, run_job
+
+# A suspension does not wait longer for a pod's last word: what is not said is estimated.
+_LAST_WORD_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +71,25 @@ class Runs:
     async def _set_suspend(self, seen: Seen, run: RunRecord, desired: DesiredRun) -> RunRecord:
         if desired.suspend and seen.running is not None:
             # Once more before it goes: what it has used and how far it is.
-            await self.ask(seen, seen.running)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORD_SECONDS):
+                    await self.ask(seen, seen.running)
         patch: dict[str, Any] = {
             "metadata": {"resourceVersion": run.resource_version},
             "spec": {"suspend": desired.suspend},
         }
-        selector = self.zones.selector(desired.zone)
-        is_first = not any(pod.owner_uid == run.uid for pod in seen.pods)
-        if not desired.suspend and selector and is_first:
-            merged = node_selector(seen.job, self.config.jobs, selector)
-            patch["spec"]["template"] = {"spec": {"nodeSelector": merged}}
+        if not desired.suspend and desired.zone is not None and run.zone is None:
+            patch["metadata"]["annotations"] = {ZONE_ANNOTATION: desired.zone}
+            if selector := self.zones.selector(desired.zone):
+                merged = node_selector(seen.job, self.config.jobs, selector)
+                patch["spec"]["template"] = {"spec": {"nodeSelector": merged}}
         try:
             body = await self.api.patch(RUNS, run.namespace, run.name, patch)
         except ApiError as error:
             if error.status != 422 or "template" not in patch["spec"]:
                 raise
-            # It has run before: its place is settled.
-            del patch["spec"]["template"]
+            # It has run before, when no zone was known: its place is settled.
+            del patch["spec"]["template"], patch["metadata"]["annotations"]
             body = await self.api.patch(RUNS, run.namespace, run.name, patch)
         self.index.put_run(body)
         return self.index.runs(seen.key, seen.record.uid)[-1]

@@ -174,10 +174,6 @@ class Zones:
             return tuple(job.spec.placement.zones)
         return (default,) if (default := self._default()) is not None else ()
 
-    def of_job(self, job: GreenTrainingJob) -> str | None:
-        """The zone that the job would rather run in."""
-        return next(iter(self.candidates(job)), None)
-
     def is_known(self, zone: str | None) -> bool:
         """Whether the zone's intensity is known now."""
         return zone is not None and zone in self._outlooks

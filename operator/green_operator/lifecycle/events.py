@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from green_api.status import Condition, ConditionStatus, ConditionType, JobStatus, State
 
+from green_operator.lifecycle.types import POD_NOT_ENDING
+
 _NORMAL, _WARNING = "Normal", "Warning"
 
 
@@ -76,6 +78,6 @@ def _condition(condition: Condition, old: Condition | None) -> list[Event]:
 
 
 OBSTACLES = frozenset(
-    {"Unschedulable", "ImagePullFailed", "ContainerNotStarted", "PodNotEnding", "Retrying"}
+    {"Unschedulable", "ImagePullFailed", "ContainerNotStarted", POD_NOT_ENDING, "Retrying"}
 )
 """Reasons of a pod that does not work although it should, or does not go."""

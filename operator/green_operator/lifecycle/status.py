@@ -23,7 +23,8 @@ from green_api.units import Emissions, Energy, Intensity
 
 from green_operator.account.statement import Statement
 from green_operator.amounts import format_difference
-from green_operator.lifecycle.types import Snapshot
+from green_operator.lifecycle.text import printable
+from green_operator.lifecycle.types import POD_NOT_ENDING, Snapshot
 from green_operator.plan.explain import explain
 from green_operator.plan.types import PlanReason
 
@@ -44,7 +45,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
     return JobStatus(
         observed_generation=snapshot.job.metadata.generation,
         state=state,
-        message=message[:_MAX_MESSAGE],
+        message=printable(message)[:_MAX_MESSAGE],
         start_time=snapshot.started,
         completion_time=_completion(snapshot, state),
         deadline=snapshot.deadline,
@@ -66,8 +67,10 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
 def _completion(snapshot: Snapshot, state: State) -> datetime | None:
     if not state.is_final:
         return None
-    previous = snapshot.previous
-    return (previous.completion_time if previous else None) or snapshot.now
+    run = snapshot.run
+    # Seen later, as after an outage, it is no later an end.
+    has_ended = run is not None and run.end is not None
+    return (snapshot.ended if has_ended else None) or snapshot.now
 
 
 def _plan(snapshot: Snapshot) -> PlanStatus | None:
@@ -125,7 +128,7 @@ def _progress(snapshot: Snapshot, state: State) -> ProgressStatus | None:
     return ProgressStatus(
         progress_percentage=None if progress.percentage is None else int(progress.percentage),
         estimated_remaining_seconds=None if remaining is None else round(remaining),
-        phase=progress.phase,
+        phase=printable(progress.phase),
     )
 
 
@@ -191,7 +194,7 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
             reason if suspended else "NotSuspended",
             message if suspended else "",
         ),
-        _running(state, reason, message),
+        _running(snapshot, state, reason, message),
     ]
     if plan is not None:
         at_risk = plan.reason is PlanReason.DEADLINE_AT_RISK
@@ -224,9 +227,15 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
     return _with_transitions(said, snapshot, state)
 
 
-def _running(state: State, reason: str, message: str) -> tuple[ConditionType, bool, str, str]:
+def _running(
+    snapshot: Snapshot, state: State, reason: str, message: str
+) -> tuple[ConditionType, bool, str, str]:
     if state is State.RUNNING:
         return (ConditionType.RUNNING, True, "PodRunning", "")
+    run = snapshot.run
+    held = snapshot.leftover or (run.obstacle if run is not None and run.suspend else None)
+    if held is not None and held.reason == POD_NOT_ENDING:
+        return (ConditionType.RUNNING, False, held.reason, held.message)
     return (ConditionType.RUNNING, False, reason, message)
 
 
@@ -258,7 +267,7 @@ def _with_transitions(
             type=kind,
             status=status,
             reason=reason,
-            message=message[:_MAX_MESSAGE],
+            message=printable(message)[:_MAX_MESSAGE],
             observed_generation=snapshot.job.metadata.generation,
             last_transition_time=(
                 before[kind].last_transition_time

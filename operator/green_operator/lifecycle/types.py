@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from green_api.contract import Progress, Summary
 from green_api.job import GreenTrainingJob
@@ -21,6 +22,10 @@ class RunEnd(StrEnum):
     """An attempt exited 0."""
     FAILED = "Failed"
     """No more attempts are made."""
+
+
+POD_NOT_ENDING: Final = "PodNotEnding"
+"""Reason of a pod that is still there long after its grace period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class Snapshot:
     """The API server does not take the run."""
     claim: Obstacle | None = None
     """What is wrong with the claim, if anything is known to be."""
+    ended: datetime | None = None
+    """When the last attempt that has ended did so."""
 
 
 @dataclass(frozen=True, slots=True)

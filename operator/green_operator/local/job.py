@@ -117,6 +117,7 @@ class LocalJob:
             progress_problem="" if self.attempts.answers else "the attempt does not answer",
             statement=self.statement,
             previous=state.status,
+            ended=max((clock.at(a.ended) for a in state.attempts if a.ended), default=None),
         )
 
     def _apply(self, run: DesiredRun, wall: datetime) -> None:

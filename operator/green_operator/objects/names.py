@@ -12,6 +12,8 @@ RUN_LABEL: Final = f"{GROUP}/run"
 """The number of the run, on Jobs and pods."""
 TASK_ANNOTATION: Final = f"{GROUP}/task"
 """The task document, on the pod template."""
+ZONE_ANNOTATION: Final = f"{GROUP}/zone"
+"""The grid zone that a run was started in, on its Job: it stays there."""
 MANAGED_BY: Final = "green-training"
 CONTAINER: Final = "job"
 

@@ -11,7 +11,7 @@ from green_api.contract import MAX_SUMMARY_BYTES, Summary
 from pydantic import ValidationError
 
 from green_operator.lifecycle.types import RunEnd
-from green_operator.objects.names import CONTAINER, JOB_LABEL, RUN_LABEL
+from green_operator.objects.names import CONTAINER, JOB_LABEL, RUN_LABEL, ZONE_ANNOTATION
 
 Object = Mapping[str, Any]
 
@@ -36,6 +36,8 @@ class RunRecord:
     end: RunEnd | None
     reason: str
     message: str
+    zone: str | None = None
+    """The zone that it was started in; None before its first start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def run_record(body: Object) -> RunRecord:
         end=end,
         reason=reason,
         message=message,
+        zone=(meta.get("annotations") or {}).get(ZONE_ANNOTATION),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from green_api.contract import ExitCode, Summary
 
-from green_operator.lifecycle.types import Obstacle, RunEnd, RunView
+from green_operator.lifecycle.types import POD_NOT_ENDING, Obstacle, RunEnd, RunView
 from green_operator.objects.observed import PodRecord, RunRecord
 
 _PULL_REASONS: Final = frozenset(
@@ -72,7 +72,7 @@ def obstacle(pod: PodRecord, now: datetime) -> Obstacle | None:
         if now < pod.deleted + _LATE:
             return Obstacle("PodEnding", f"waits until pod {pod.name} has ended")
         return Obstacle(
-            "PodNotEnding",
+            POD_NOT_ENDING,
             f"pod {pod.name} does not end: node {pod.node or 'unknown'} may be down; it is never "
             "deleted by force, for two pods would write to one claim",
         )

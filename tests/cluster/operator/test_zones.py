@@ -164,6 +164,32 @@ def test_a_job_goes_to_the_cleaner_of_its_zones(world: World) -> None:
     assert world.wait("choosy", "Succeeded")["emissions"]["zone"] == clean
 
 
+def test_a_run_stays_in_the_zone_that_it_was_started_in(world: World) -> None:
+    other = f"other-{world.namespace}"
+    world.set_zone(static(300), name=other)
+    world.set_zone(static(30))
+    world.add_node()
+    world.add_node(other)
+    world.kubelet.scripts["settled"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("settled", placement={"zones": [other, world.zone]})
+    world.wait("settled", "Running")
+    world.change("settled", {"suspend": True})
+    world.wait("settled", "Suspended")
+    # The other zone is the cleaner one now; what has begun cannot follow, nor does its plan.
+    world.set_zone(static(10), name=other)
+    world.change("settled", {"suspend": False})
+    wait_for(
+        lambda: world.status("settled")["state"] == "Running", what="it goes on",
+        seen=lambda: world.status("settled"),
+    )  # fmt: skip
+    assert world.status("settled")["plan"]["zone"] == world.zone
+    (pod,) = [p for p in world.pods("settled") if "deletionTimestamp" not in p["metadata"]]
+    assert pod["spec"]["nodeSelector"] == {LABEL: world.zone}
+    world.kubelet.finish("settled")
+    assert world.wait("settled", "Succeeded")["emissions"]["zone"] == world.zone
+
+
 def test_a_history_outlives_the_operator(world: World, provider: Provider) -> None:
     neso_answers(provider)
     world.set_zone({"ukNeso": {"region": 13}}, static(250))
