@@ -73,6 +73,17 @@ def test_a_new_series_is_scraped_at_zero_before_it_is_scraped_at_its_value() -> 
     ]  # fmt: skip
 
 
+def test_a_reader_who_is_not_prometheus_sees_values_and_takes_no_first_look() -> None:
+    metrics = Metrics()
+    metrics.record(job(), STATUS, a_statement(100))
+    labels = dict(zip(("namespace", "zone", "task", "provenance"), LABELS, strict=True))
+    seen = []
+    for prometheus in (False, True, False, True):
+        metrics.answer(prometheus=prometheus)
+        seen.append(scraped(metrics, "green_energy_joules_total", **labels))
+    assert seen == [100, 0, 100, 100]
+
+
 @given(
     st.lists(
         st.tuples(

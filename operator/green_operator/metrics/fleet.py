@@ -223,6 +223,10 @@ class Metrics:
             }
         )
 
+    def answer(self, *, prometheus: bool) -> None:
+        """Who reads next: Prometheus, or somebody who must not take its first look at a series."""
+        self.energy.is_for_prometheus = self.emissions.is_for_prometheus = prometheus
+
     def serve(self, port: int) -> None:
         """Answer scrapes on a port of every interface, in a thread of its own."""
         start_http_server(port, registry=self.registry)

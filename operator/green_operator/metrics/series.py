@@ -50,6 +50,9 @@ class Totals(Collector):
     the zero before it that would be missing from every graph.
     """
 
+    is_for_prometheus: bool = True
+    """Whether the next reader adds up increases; another one sees the values as they are."""
+
     def __init__(self, name: str, text: str, labels: Labels, registry: CollectorRegistry) -> None:
         self.name, self.text, self.labels = f"{name}_total", text, labels
         self._values: dict[Labels, float] = {}
@@ -76,8 +79,10 @@ class Totals(Collector):
         """The family as it is now."""
         family = self._family()
         for labels, value in list(self._values.items()):
-            family.add_metric(labels, value if labels in self._scraped else 0.0)
-            self._scraped.add(labels)
+            is_new = self.is_for_prometheus and labels not in self._scraped
+            family.add_metric(labels, 0.0 if is_new else value)
+            if is_new:
+                self._scraped.add(labels)
         yield family
 
     def _family(self) -> CounterMetricFamily:

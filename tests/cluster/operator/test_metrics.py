@@ -26,8 +26,6 @@ def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
 
     for restart, name in enumerate(names):
         world.wait(name, "Running")
-        # A series is scraped at zero first.
-        operator.get("/metrics")
         world.kubelet.wait_running(name)
         world.kubelet.finish(name)
         world.wait(name, "Succeeded")
