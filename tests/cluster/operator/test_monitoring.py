@@ -51,6 +51,17 @@ def test_the_increase_over_three_restarts_and_a_failover_is_the_sum_of_the_statu
         world.kubelet.scripts[name] = UNTIL_TOLD
         world.create(name)
     selector = f'green_energy_joules_total{{namespace="{world.namespace}"}}'
+
+    def wait_scraped(replica: OperatorProcess) -> None:
+        time.sleep(SCRAPE_SECONDS)
+        told = f'sum({selector[:-1]}, instance="127.0.0.1:{replica.port}"}})'
+
+        def is_scraped() -> bool:
+            own = replica.metric("green_energy_joules_total", namespace=world.namespace)
+            return [value for _, value in prometheus.ask(told)] == [pytest.approx(own)]
+
+        wait_for(is_scraped, 30, "Prometheus has what the replica counted")
+
     for crash, name in enumerate(names):
         world.wait(name, "Running")
         world.kubelet.wait_running(name)
@@ -59,7 +70,7 @@ def test_the_increase_over_three_restarts_and_a_failover_is_the_sum_of_the_statu
         if crash == len(names) - 1:
             break
         # What the last write made durable is scraped: only that interval may be lost.
-        time.sleep(2 * SCRAPE_SECONDS)
+        wait_scraped(first)
         if crash == 3:
             second.start().wait_ready()
             first.kill()
@@ -67,7 +78,7 @@ def test_the_increase_over_three_restarts_and_a_failover_is_the_sum_of_the_statu
         else:
             first.kill()
             first.start().wait_ready()
-    time.sleep(3 * SCRAPE_SECONDS)
+    wait_scraped(second)
     statuses = [world.status(name) for name in names]
     expected = sum(joules_of(status) for status in statuses)
     over = f"{int(time.monotonic() - begun) + 5}s"
