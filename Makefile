@@ -26,7 +26,7 @@ demo: setup ## Compress a real model under a replayed day
 
 # The long matrices run as seeded samples here, whole in test-all. Tests against a cluster mostly
 # wait, so four of them run at a time; the rest want the machine for themselves.
-test: setup system-packages node kubernetes helm lint types layers check-generated ## Everything that CI runs
+test: setup system-packages node kubernetes helm panels lint types layers check-generated ## Everything that CI runs
 	$(RUN)pytest -n 4 tests/cluster tests/chart
 	$(RUN)pytest tests/node
 	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node
@@ -52,6 +52,18 @@ node: setup system-packages
 .PHONY: helm
 helm: setup
 	@$(RUN)python scripts/get_helm.py || true
+
+# Grafana's components, which draw the dashboards' panels in a browser.
+.PHONY: panels pictures
+panels: system-packages tests/browser/node_modules/.installed
+
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+	if command -v npm >/dev/null; then cd tests/browser && \
+	    npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.installed; \
+	else echo "npm is missing: the panels are not drawn" >&2; fi
+
+pictures: setup panels ## The dashboards' pictures in docs/images, drawn anew
+	UPDATE_PICTURES=1 $(RUN)pytest tests/monitoring/test_panels.py
 
 BASE ?= docker.io/library/python:3.11-slim
 BUILD := $(if $(shell command -v buildah),buildah bud,docker buildx build)
@@ -94,7 +106,7 @@ generate: setup ## Write what is generated from the types and the collectors
 check-generated: setup
 	$(RUN)python scripts/generate.py --check
 
-bench: setup bench-overhead bench-operator ## All benchmarks; results under build/bench
+bench: setup bench-overhead bench-operator bench-metrics ## All benchmarks; results under build/bench
 
 bench-%: setup
 	$(RUN)python -m tests.benchmarks.$*

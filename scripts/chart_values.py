@@ -129,6 +129,28 @@ class ServiceMonitor(Model):
     """More labels, such as those that a Prometheus selects by."""
 
 
+class PrometheusRule(Model):
+    """Recording rules and alerts for the Prometheus operator, whose definitions must be there."""
+
+    enabled: bool = False
+    """Make them."""
+    labels: _Labels = {}
+    """More labels, such as those that a Prometheus selects by."""
+
+
+class Dashboards(Model):
+    """Grafana's dashboards, as ConfigMaps that its sidecar finds by a label."""
+
+    enabled: bool = False
+    """Make them."""
+    namespace: DnsLabel | None = None
+    """Where the sidecar looks; by default the release's namespace."""
+    labels: _Labels = {"grafana_dashboard": "1"}
+    """What the sidecar looks for."""
+    annotations: _Annotations = {}
+    """More annotations, such as the folder that the sidecar puts them in."""
+
+
 class ApiServer(Model):
     """Where the API server is."""
 
@@ -241,6 +263,10 @@ class Values(Model):
     """The Service in front of /metrics, which `helm test` uses too."""
     service_monitor: ServiceMonitor = ServiceMonitor()
     """A ServiceMonitor of the Prometheus operator, whose definitions must be there."""
+    prometheus_rule: PrometheusRule = PrometheusRule()
+    """Recording rules and alerts for the Prometheus operator, whose definitions must be there."""
+    dashboards: Dashboards = Dashboards()
+    """Grafana's dashboards, as ConfigMaps that its sidecar finds by a label."""
     network_policy: NetworkPolicies = NetworkPolicies()
     """NetworkPolicies that name all that is needed, so that default-deny can stand beside them."""
 

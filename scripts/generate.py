@@ -16,6 +16,7 @@ import yaml
 from green_api.config import OperatorConfig
 from green_api.contract import DEFAULT_PORT
 from green_api.crd import job_crd, zone_crd
+from green_monitoring import dashboards, rules
 from green_operator import permissions
 from green_operator.metrics import Metrics, OperatorMetrics, describe
 from green_operator.objects.names import JOB_LABEL
@@ -50,7 +51,7 @@ def outputs() -> dict[str, str]:
 
 
 def _chart_files() -> dict[str, str]:
-    rules = {
+    granted = {
         "watchedNamespaces": permissions.WATCHED_NAMESPACES,
         "cluster": permissions.CLUSTER,
         "ownNamespace": permissions.OWN_NAMESPACE,
@@ -59,8 +60,10 @@ def _chart_files() -> dict[str, str]:
     readme = (ROOT / CHART / "README.md").read_text()
     before, begin, rest = readme.partition(f"<!-- {NOTE} -->\n")
     _, end, after = rest.partition("<!-- end -->")
-    return {
-        f"{CHART}/files/rules.yaml": _commented(rules),
+    boards = {f"{CHART}/files/dashboards/{name}": t for name, t in dashboards.files().items()}
+    return boards | {
+        f"{CHART}/files/rules.yaml": _commented(granted),
+        f"{CHART}/files/prometheus-rules.yaml": _commented(rules.spec()),
         f"{CHART}/files/names.yaml": _commented(names),
         f"{CHART}/values.schema.json": json.dumps(chart_values.schema(), indent=2) + "\n",
         f"{CHART}/values.yaml": f"# {NOTE}\n\n{chart_values.values_file()}",
@@ -197,13 +200,17 @@ def _metrics_page() -> str:
         "",
         f"<!-- {NOTE} -->",
         "",
-        "| name | type | labels | meaning |",
-        "|-|-|-|-|",
+        "Series of a job are of those that have started, of `jobsWithMetrics` jobs at most.",
+        "",
+        "| name | type | unit | labels | meaning |",
+        "|-|-|-|-|-|",
     ]
     jobs = Metrics()
     for metric in describe(jobs, OperatorMetrics(jobs.registry)):
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {metric.text} |")
+        of_job = "Of a job: " if metric.is_of_job else ""
+        row = (f"`{metric.name}`", metric.type, metric.unit, labels, of_job + metric.text)
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
 

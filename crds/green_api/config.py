@@ -144,6 +144,8 @@ class OperatorConfig(Model):
     """Between two questions to a running pod."""
     resync_interval: Duration = timedelta(minutes=10)
     """Between two sweeps that list everything anew."""
+    jobs_with_metrics: Annotated[int, Field(ge=0, le=20_000)] = 2000
+    """So many jobs have metrics of their own, up to 16 each; of more, the oldest finished have none."""
     requests: RequestLimits = RequestLimits()
     """How hard the API server may be asked."""
     leader_election: LeaderElection = LeaderElection()

@@ -29,7 +29,7 @@ RICH: Final[dict[str, Any]] = yaml.safe_load(
 )
 GOLDEN: Final = ROOT / "tests" / "golden" / "chart.yaml"
 WITHOUT_CRDS: Final = {"crds": {"enabled": False}}
-_UNKNOWN_TO_KUBERNETES: Final = frozenset({"GridZone", "ServiceMonitor"})
+_UNKNOWN_TO_KUBERNETES: Final = frozenset({"GridZone", "ServiceMonitor", "PrometheusRule"})
 
 
 @pytest.mark.parametrize("values", [None, RICH], ids=["default", "rich"])
@@ -409,3 +409,23 @@ def _rest(documents: list[Document]) -> list[Document]:
 
 def _name(values: dict[str, Any] | None) -> str:
     return "green-training" if values is None else "green"
+
+
+def test_dashboards_and_rules_come_as_they_are_written(helm: Helm) -> None:
+    """Helm must not take Grafana's and Prometheus' braces for its own."""
+    documents = helm.template(RICH)
+    boards = [
+        d for d in documents if d["kind"] == "ConfigMap" and "-dashboard-" in d["metadata"]["name"]
+    ]
+    assert len(boards) == 4
+    for board in boards:
+        assert board["metadata"]["labels"]["grafana_dashboard"] == "yes"
+        assert board["metadata"]["namespace"] == "monitoring"
+        ((name, text),) = board["data"].items()
+        written = CHART / "files/dashboards" / name.removeprefix("green-")
+        assert text == written.read_text()
+    rule = one(documents, "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "monitoring"
+    assert rule["spec"] == yaml.safe_load((CHART / "files/prometheus-rules.yaml").read_text())
+    kinds = {d["kind"] for d in helm.template(None)}
+    assert not kinds & {"PrometheusRule", "ServiceMonitor"}

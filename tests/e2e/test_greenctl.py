@@ -335,7 +335,7 @@ def scrape(port: int) -> str:
             text = reply.read().decode()
     except OSError:
         return ""
-    has_energy = 'green_energy_joules_total{namespace="default"' in text
+    has_energy = 'green_job_energy_joules{name="shrink"' in text
     return text if has_energy and 'state="Running",task="train"} 1.0' in text else ""
 
 

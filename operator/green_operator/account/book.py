@@ -43,7 +43,8 @@ _MOST_COUNTERS: Final = 8
 _MOST_AMOUNTS: Final = 24
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CounterKey = tuple[Component, Provenance, Method]
-_AmountKey = tuple[str | None, Signal | None, Provenance]
+AmountKey = tuple[str | None, Signal | None, Provenance]
+"""Zone, kind of intensity and provenance."""
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class Book:
     def __init__(self, reserved: Power, earliest: datetime) -> None:
         self.sequence = 0
         self.attempts = 0
-        self.amounts: dict[_AmountKey, Amount] = {}
+        self.amounts: dict[AmountKey, Amount] = {}
         self.kept = Useful()
         self.latest: list[AttemptBook] = []
         self.closed_until: datetime | None = None
@@ -181,10 +182,10 @@ class Book:
         spans = ((a.end or max(now, a.start)) - a.start for a in self.latest)
         return sum(spans, self._closed_active)
 
-    def all_amounts(self) -> dict[_AmountKey, Amount]:
+    def all_amounts(self) -> dict[AmountKey, Amount]:
         """Energy and emissions by zone, signal and provenance, tails included."""
-        whole: dict[_AmountKey, Amount] = {}
-        for key, amount in [*self.amounts.items(), *self._tails()]:
+        whole: dict[AmountKey, Amount] = {}
+        for key, amount in [*self.amounts.items(), *self.tails()]:
             whole.setdefault(key, Amount()).add(amount)
         return whole
 
@@ -279,12 +280,13 @@ class Book:
             key = next((k for k in self.amounts if k[2] is provenance), next(iter(self.amounts)))
         return self.amounts.setdefault(key, Amount())
 
-    def _tails(self) -> Iterable[tuple[_AmountKey, Amount]]:
+    def tails(self) -> Iterable[tuple[AmountKey, Amount]]:
+        """Estimates of what was not seen of the latest attempts."""
         for attempt in self.latest:
             yield from self._tails_of(attempt)
 
     @staticmethod
-    def _tails_of(attempt: AttemptBook) -> Iterable[tuple[_AmountKey, Amount]]:
+    def _tails_of(attempt: AttemptBook) -> Iterable[tuple[AmountKey, Amount]]:
         if attempt.tail is not None:
             signal, amount = attempt.tail
             yield (attempt.zone, signal, Provenance.ESTIMATED), amount
@@ -312,7 +314,7 @@ def _shares(interval: Window, slots: Sequence[Slot]) -> Iterable[tuple[float, Sl
         yield slot.duration / duration, slot
 
 
-def _amount_status(key: _AmountKey, amount: Amount) -> AmountStatus:
+def _amount_status(key: AmountKey, amount: Amount) -> AmountStatus:
     zone, signal, provenance = key
     return AmountStatus(
         zone=zone,

@@ -5,7 +5,7 @@ The difference is counterfactual less actual, signed, and no part of the emissio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from green_api.base import Provenance, Signal
 from green_api.units import ZERO_EMISSIONS, ZERO_ENERGY, Emissions, Energy, Power
 
 from green_operator.account import book
-from green_operator.account.book import Book
+from green_operator.account.book import AmountKey, Book
 from green_operator.account.readings import AttemptRecord
 from green_operator.plan.types import Outlook
 
@@ -49,6 +49,9 @@ class Statement:
     """They add up to the whole."""
     counterfactual: Emissions | None
     """None where an intensity that it needs is not known."""
+    tails: tuple[Part, ...] = ()
+    """What of the parts is estimated for unseen ends of attempts: readings that come later may take
+    its place."""
 
     @property
     def energy(self) -> Energy:
@@ -92,10 +95,8 @@ def statement_of(books: Book) -> Statement:
     useful = books.counterfactual()
     return Statement(
         zone=books.latest[-1].zone if books.latest else None,
-        parts=tuple(
-            Part(zone, signal, provenance, _amount(amount))
-            for (zone, signal, provenance), amount in books.all_amounts().items()
-        ),
+        parts=_parts(books.all_amounts().items()),
+        tails=_parts(books.tails()),
         counterfactual=None if useful.unknown else Emissions(useful.nanograms / 1e9),
     )
 
@@ -126,6 +127,10 @@ def state_account(
         if record.end is not None:
             books.end(attempt, record.end, succeeded=record.succeeded, intensity=intensity)
     return statement_of(books)
+
+
+def _parts(amounts: Iterable[tuple[AmountKey, book.Amount]]) -> tuple[Part, ...]:
+    return tuple(Part(*key, _amount(amount)) for key, amount in amounts)
 
 
 def _amount(amount: book.Amount) -> Amount:

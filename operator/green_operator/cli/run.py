@@ -132,8 +132,9 @@ class _MetricsWatcher:
 
     def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
         slot = outlook.at(now) if outlook else None
-        if outlook is not None and slot is not None:
-            self.metrics.set_intensity(outlook.zone, outlook.signal, slot.intensity)
+        self.metrics.show_intensities(
+            {outlook.zone: (outlook.signal, slot.intensity)} if outlook and slot else {}
+        )
 
 
 def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher:
@@ -143,7 +144,7 @@ def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher
         known = given.zones.resolve(job.state.created, now, now + timedelta(hours=1))
         job.account(session.clock, known.recorded)
         if job.statement is not None:
-            watcher.metrics.begin_after(job.job, job.statement)
+            watcher.metrics.begin_after(job.job, job.statement, ended=job.is_final)
     watcher.metrics.serve(port)
     return watcher
 

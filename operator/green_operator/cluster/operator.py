@@ -59,7 +59,7 @@ class Operator:
         election = config.leader_election
         self._config = config
         self._fence = Fence(election.renew_deadline.total_seconds())
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.jobs_with_metrics)
         self.own_metrics = OperatorMetrics(self.metrics.registry)
         self._lease_api = Api(
             configuration, self.own_metrics, None, lambda: None,

@@ -129,7 +129,8 @@ class Reconciler:
         book = Book.from_status(account, self._reserved(job), created)
         if key not in self._written:
             self._written[key] = (record.uid, None)
-            self.metrics.begin_after(job, statement_of(book))
+            ended = previous is not None and previous.state.is_final
+            self.metrics.begin_after(job, statement_of(book), ended=ended)
             if previous is not None:
                 self.metrics.show(job, previous)
         seen = Seen(key, record, job, previous, runs[-1] if runs else None, [], book)

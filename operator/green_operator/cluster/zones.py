@@ -10,8 +10,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from green_api.base import describe_problems
+from green_api.base import Signal, describe_problems
 from green_api.job import GreenTrainingJob
+from green_api.units import Intensity
 from green_api.zone import GridZone
 from pydantic import ValidationError
 
@@ -213,6 +214,9 @@ class Zones:
         return labels
 
     def _measure(self, polled: frozenset[str], now: datetime) -> None:
+        ages: dict[tuple[str, ...], float] = {}
+        positions: dict[tuple[str, ...], float] = {}
+        intensities: dict[str, tuple[Signal, Intensity]] = {}
         for name, resolution in self._resolutions.items():
             failures = self._feeds.failures(name)
             failed = failures - self._failures.get(name, 0)
@@ -221,11 +225,14 @@ class Zones:
                 result = "failed" if failed > 0 else "succeeded"
                 self._operator_metrics.zone_polls.labels(name, result).inc(max(failed, 1))
             if resolution.fetched is not None:
-                age = (now - resolution.fetched).total_seconds()
-                self._operator_metrics.zone_data_age.labels(name).set(age)
+                ages[(name,)] = (now - resolution.fetched).total_seconds()
+            positions[(name,)] = -1 if resolution.position is None else resolution.position
             slot = resolution.outlook.at(now) if resolution.outlook is not None else None
             if slot is not None and resolution.outlook is not None:
-                self._metrics.set_intensity(name, resolution.outlook.signal, slot.intensity)
+                intensities[name] = (resolution.outlook.signal, slot.intensity)
+        self._operator_metrics.zone_data_age.show(ages)
+        self._operator_metrics.zone_source.show(positions)
+        self._metrics.show_intensities(intensities)
 
     async def _load_histories(self) -> None:
         """Take over what an earlier process has stored; tried again until it could be read."""

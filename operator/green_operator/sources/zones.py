@@ -45,6 +45,8 @@ class Resolution:
     """The source in use and why others were passed over, or why none is, for people."""
     fetched: datetime | None = None
     """When the data in use came; None where that has no meaning, or none are."""
+    position: int | None = None
+    """Which of the zone's sources is in use, 0 its first; None where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def resolve(
         problem = candidate.problem or _unknown_present(outlook, now, candidate.trouble)
         if not problem:
             description = _description(candidate, passed_over)
-            return Resolution(outlook, outlook, description, candidate.fetched)
+            position = len(passed_over)
+            return Resolution(outlook, outlook, description, candidate.fetched, position)
         if slots:
             recorded = recorded or outlook
         passed_over.append(f"{candidate.name}: {problem}")

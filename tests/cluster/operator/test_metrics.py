@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.harness.script import UNTIL_TOLD
 from tests.cluster.harness.waiting import wait_for
-from tests.cluster.operator.world import World
+from tests.cluster.operator.world import World, parts_of
 
 
 def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
@@ -35,8 +35,9 @@ def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
         wait_for(lambda o=operator: o.metric("green_leader") == 1, what="it leads")
     take()
     statuses = [world.status(name) for name in names]
-    joules = sum(a["millijoules"] for s in statuses for a in s["account"]["amounts"]) / 1000
-    grams = sum(a["nanograms"] for s in statuses for a in s["account"]["amounts"]) / 1e9
+    parts = [part for status in statuses for part in parts_of(status)]
+    joules = sum(part["millijoules"] for part in parts) / 1000
+    grams = sum(part.get("nanograms", 0) for part in parts) / 1e9
     # An orderly end leaves nothing behind that is durable and not counted.
     assert counted["joules"] == pytest.approx(joules, abs=0.01)
     assert counted["grams"] == pytest.approx(grams, rel=1e-6)

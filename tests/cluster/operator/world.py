@@ -203,8 +203,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def parts_of(status: Object) -> list[Object]:
+    """The amounts in a job's books, tails included."""
+    account = status["account"]
+    return [*account["amounts"], *(a["tail"] for a in account["latest"] if a.get("tail"))]
+
+
 def joules_of(status: Object) -> float:
     """All energy in a job's books, to the millijoule, tails included."""
-    account = status["account"]
-    parts = account["amounts"] + [a["tail"] for a in account["latest"] if a.get("tail")]
-    return float(sum(part["millijoules"] for part in parts)) / 1000
+    return float(sum(part["millijoules"] for part in parts_of(status))) / 1000
