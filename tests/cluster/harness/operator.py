@@ -17,6 +17,7 @@ import yaml
 
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.processes import free_port
+from tests.cluster.harness.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 ACCOUNT = "green-training-operator"
@@ -53,6 +54,26 @@ def grant(plane: ControlPlane, namespace: str) -> None:
         "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
     }
     plane.admin.apply(binding)
+    for each in (granted["watchedNamespaces"][0], granted["ownNamespace"][0]):
+        wait_for(lambda rule=each: is_allowed(plane, namespace, rule), what="the rules hold")
+
+
+def is_allowed(plane: ControlPlane, namespace: str, rule: Mapping[str, Any]) -> bool:
+    """Whether the API server knows of a rule yet: its authorizer learns of bindings by a watch."""
+    asked = {
+        "namespace": namespace,
+        "group": rule["apiGroups"][0],
+        "resource": rule["resources"][0],
+        "verb": rule["verbs"][0],
+    }
+    user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": asked},
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return bool(plane.admin.request("POST", path, review)["status"]["allowed"])
 
 
 class OperatorProcess:
