@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,6 +17,8 @@ from green_jobs.signals import die_with_parent
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 
 _GRACE_SECONDS: Final = 5.0
+_WATCH_SECONDS: Final = 0.5
+_LOG: Final = logging.getLogger(__name__)
 _ROOM: Final = "green_jobs.tasks.federate.flower"
 
 
@@ -28,6 +33,7 @@ class Companion:
     """
 
     def __init__(self, module: str, arguments: Sequence[object], home: Path) -> None:
+        self._name = module
         self._command = [sys.executable, "-m", f"{_ROOM}.{module}", *map(str, arguments)]
         self._environment: Mapping[str, str] = {
             **os.environ, **SWITCHES, "FLWR_HOME": str(home),
@@ -52,6 +58,33 @@ class Companion:
             stdin=subprocess.DEVNULL,
             preexec_fn=lambda: die_with_parent(signal.SIGKILL),
         )
+
+    @contextmanager
+    def kept(self, before: Callable[[], None]) -> Iterator[None]:
+        """Start it again whenever it ends: those who speak with it try until it answers.
+
+        Args:
+            before: called before each new start.
+
+        """
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(_WATCH_SECONDS):
+                if not self.is_running:
+                    _LOG.warning(
+                        "%s ended with code %s; it is started again", self._name, self.code
+                    )
+                    before()
+                    self.start()
+
+        keeper = threading.Thread(target=keep, name=f"keeps {self._name}", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
 
     def __enter__(self) -> Self:
         self.start()

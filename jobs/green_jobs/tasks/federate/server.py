@@ -81,7 +81,8 @@ class Server:
     signals: Signals
     report: Callable[[State, str], None]
     max_update_bytes: int = MAX_UPDATE_BYTES
-    _examples: dict[str, int] = field(default_factory=dict)
+    _examples: dict[str, int] = field(default_factory=dict, init=False)
+    _state: State = field(init=False)
 
     def run(self, state: State) -> tuple[State, str]:
         """Rounds until there is a reason to end; the last state and the reason.
@@ -92,21 +93,21 @@ class Server:
             LockLostError: another attempt has taken over.
 
         """
-        with self._link() as link:
+        self._state = state
+        with self._link():
             while True:
                 try:
                     with open_grid(self._endpoint(), self._secret()) as grid:
-                        state, why = self._rounds(grid, state)
+                        why = self._rounds(grid)
                         self._finish(grid)
-                        return state, why
+                        return self._state, why
                 except (httpx.HTTPError, LinkLostError) as error:
                     self._check_stopped()
-                    _LOG.warning("the SuperLink is lost: %s", error)
-                    if not link.is_running:
-                        link.start()
-                    self._wait_healthy(link)
+                    _LOG.warning("the run is lost, another is begun: %s", error)
+                    self.signals.wait(_PAUSE_SECONDS)
 
-    def _rounds(self, grid: Grid, state: State) -> tuple[State, str]:
+    def _rounds(self, grid: Grid) -> str:
+        """Make rounds; why there are no more. What was done before the run is lost stays done."""
         federation = Federation(
             grid=grid,
             ids=register_sites(self._endpoint(), self.files.public_keys),
@@ -117,22 +118,22 @@ class Server:
         )
         rounds = Rounds(self.task, federation, self.evaluate, self.seed)
         stalled: float | None = None
-        while not (why := is_over(self.task, state.rounds)):
+        while not (why := is_over(self.task, self._state.rounds)):
             self._check_stopped()
             try:
                 self._declare(federation)
-                state = rounds.next(state)
+                self._state = rounds.next(self._state)
             except TooFewSitesError as error:
                 stalled = stalled or time.monotonic()
                 if time.monotonic() - stalled > self.task.stalled_timeout.total_seconds():
-                    return state, self._give_up(error)
-                self.report(state, str(error))
+                    return self._give_up(error)
+                self.report(self._state, str(error))
                 self.signals.wait(_PAUSE_SECONDS)
                 continue
             stalled = None
-            self.store.save(state.to_checkpoint(self.task))
-            self.report(state, "")
-        return state, why
+            self.store.save(self._state.to_checkpoint(self.task))
+            self.report(self._state, "")
+        return why
 
     def _give_up(self, error: TooFewSitesError) -> str:
         timeout = self.task.stalled_timeout
@@ -165,7 +166,7 @@ class Server:
             federation.ask(_messages(federation, [s for s in ids if s not in away], FINISH))
 
     @contextmanager
-    def _link(self) -> Iterator[Companion]:
+    def _link(self) -> Iterator[None]:
         host, _, port = self.files.address.rpartition(":")
         folder = self.files.credentials
         home = self.files.folder / "flower"
@@ -178,7 +179,8 @@ class Server:
         ]  # fmt: skip
         with Companion("superlink", arguments, home) as link:
             self._wait_healthy(link)
-            yield link
+            with link.kept(before=lambda: None):
+                yield
 
     def _wait_healthy(self, link: Companion) -> None:
         trusted = ssl.create_default_context(cadata=self._ca().decode())

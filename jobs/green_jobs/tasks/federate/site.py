@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from green_jobs.tasks.federate.trainer import Trainer
 
 _WATCH_SECONDS: Final = 0.2
 _FAREWELL_SECONDS: Final = 2.0
-_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +65,9 @@ class Site:
             args=(runtime, secret, self._handle, self._stop, self._remember),
         )  # fmt: skip
         self._release()
-        with node:
+        with node, node.kept(before=self._release):
             server.start()
             while server.is_alive() and not self._signals.stop_requested:
-                if not node.is_running:
-                    _LOG.warning("the SuperNode ended with code %s; it is started again", node.code)
-                    self._release()
-                    self._signals.wait(_WATCH_SECONDS * 5)
-                    node.start()
                 self._signals.wait(_WATCH_SECONDS)
             self._stop.set()
             server.join(_FAREWELL_SECONDS)
