@@ -1,7 +1,7 @@
 """Recording rules and alerts over the operator's metrics.
 
-Gauges of jobs are of the leader alone; while a leader changes, both processes may be scraped, so
-that alerts take the maximum over them and recording rules add up increases, which begin at zero.
+Gauges of jobs are of the leader alone; while a leader changes, both processes may be scraped.
+Alerts ask whether anything is above zero, recording rules add up increases, which begin at zero.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ ALERTS: Final = (
     ),
     Alert(
         "GreenNoReconcile",
-        "max by (job) (green_queue_depth) > 0 "
+        "(max by (job) (green_queue_depth) > 0 or sum by (job) (increase("
+        'green_reconcile_errors_total{reason=~"NoAnswer|Refused|Defect"}[10m])) > 0) '
         "and time() - max by (job) (green_last_reconcile_timestamp_seconds) > 600",
         "5m",
         "critical",
@@ -91,8 +92,10 @@ ALERTS: Final = (
     ),
     Alert(
         "GreenApiErrors",
-        'sum by (job) (rate(green_api_requests_total{code=~"0|401|403|429|5.."}[10m])) '
-        "/ sum by (job) (rate(green_api_requests_total[10m])) > 0.05",
+        # The lease's renewals, one a second, would hide what goes wrong with everything else.
+        "sum by (job) (rate(green_api_requests_total"
+        '{resource!="leases", code=~"0|401|403|429|5.."}[10m])) '
+        '/ sum by (job) (rate(green_api_requests_total{resource!="leases"}[10m])) > 0.05',
         "10m",
         "warning",
         "More than 5 % of the operator's requests to the Kubernetes API fail.",
@@ -143,7 +146,9 @@ ALERTS: Final = (
         "GreenJobStalled",
         f"{_OF_JOB} (green_job_running) == 1 "
         f"and {_OF_JOB} (time() - green_job_running_changed_timestamp_seconds) > 7200 "
-        f"and {_OF_JOB} (changes(green_job_progress_ratio[2h])) == 0",
+        # What was not seen two hours ago is no standstill: Prometheus may be the younger one.
+        f"and {_OF_JOB} (green_job_progress_ratio) "
+        f"== {_OF_JOB} (green_job_progress_ratio offset 2h)",
         "5m",
         "warning",
         "Job {{ $labels.namespace }}/{{ $labels.name }} runs, and got no further for two hours.",

@@ -24,7 +24,7 @@ from tests.federate.credentials import Authority, new_key, write_site_key
 from tests.federate.test_rounds import a_task
 
 LIVES = range(20)
-SAMPLE = 2
+SAMPLE = 1
 VICTIMS = ["server", "superlink", "site", "supernode"]
 
 
@@ -60,7 +60,7 @@ class Training:
         return list(self.progress["rounds"])
 
     def wait_rounds(self, count: int) -> None:
-        wait_for(lambda: len(self.rounds) >= count, 180, f"round {count}", seen=self.tails)
+        wait_for(lambda: len(self.rounds) >= count, 300, f"round {count}", seen=self.tails)
 
     def tails(self) -> list[str]:
         return [f"{p.name}: {p.tail(12)}" for p in self.processes.values()]
@@ -82,7 +82,7 @@ class Training:
                     process.start()
             return all(not p.is_running for p in self.processes.values())
 
-        wait_for(has_ended, 240, "all have ended", seen=self.tails)
+        wait_for(has_ended, 400, "all have ended", seen=self.tails)
         return {role: process.code for role, process in self.processes.items()}
 
     def stop(self) -> None:
@@ -147,7 +147,7 @@ def test_missing_sites_are_named_until_they_come(training: Training) -> None:
     for role in ("server", "site-0"):
         training.processes[role].start()
     wait_for(
-        lambda: training.progress["stalled"] == "site-1 is not there", 90, "it says who is missing",
+        lambda: training.progress["stalled"] == "site-1 is not there", 240, "it says who is missing",
         seen=lambda: (training.progress, training.tails()),
     )  # fmt: skip
     training.processes["site-1"].start()

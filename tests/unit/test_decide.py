@@ -298,3 +298,10 @@ def test_a_pods_words_cannot_move_the_readers_cursor() -> None:
     working = decide(a_snapshot(run=WORKING, started=hours(0), progress=progress)).status
     assert working.progress is not None
     assert working.progress.phase == "epoch 9"
+
+
+def test_silence_is_told_only_of_a_pod_that_runs() -> None:
+    silent = decide(a_snapshot(run=WORKING, started=hours(0), progress_problem="silent")).status
+    assert condition(silent, ConditionType.PROGRESS_AVAILABLE)[0] == "False"
+    paused = decide(a_snapshot(run=a_run(), started=hours(0), previous=silent)).status
+    assert ConditionType.PROGRESS_AVAILABLE not in {c.type for c in paused.conditions}

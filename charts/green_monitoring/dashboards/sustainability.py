@@ -56,12 +56,15 @@ def sustainability() -> dashboard.Dashboard:
     estimated = used(ENERGY, _RANGE, selector=_kind("Estimated"))
     for panel in (
         number(Panel(
-            "Energy", f"Of the time shown. {PROVENANCE_NOTE} Power supplies, fans and network are "
-            "in none of them.", KILOWATT_HOURS, [Query(kilowatt_hours(energy), "energy")], 4, 4,
+            "Energy", f"Of the time shown. {PROVENANCE_NOTE} Power supplies, fans, memory "
+            "and network are in none of them.", KILOWATT_HOURS,
+            [Query(kilowatt_hours(energy), "energy")], 4, 4,
         )),
         number(Panel(
             "Emissions", "Location-based, gross, CO2 equivalent: each interval's energy times the "
-            "intensity of its time. Energy of hours without a known intensity is not in it.", GRAMS,
+            "intensity of its time. Energy of hours without a known intensity is not in it. Zones "
+            "whose intensities are of different kinds are added up; the table has them apart.",
+            GRAMS,
             [Query(emissions, "emissions")], 4, 4,
         )),
         number(Panel(

@@ -242,7 +242,6 @@ class Reconciler:
     ) -> None:
         """What this version cannot read is left as it is, with a condition that says so."""
         status = rejected_status(body, problems, self.clock())
-        self._written.setdefault(key, (record.uid, None))
         if status is not None:
             await self._write(key, record, status)
             message = f"the stored object cannot be read: {problems[0]}"

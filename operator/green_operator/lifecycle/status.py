@@ -278,7 +278,7 @@ def _with_transitions(
         for kind, holds, reason, message in said
         for status in [ConditionStatus.TRUE if holds else ConditionStatus.FALSE]
     }
-    if state.is_final:
+    if snapshot.run is None or not snapshot.run.running or state.is_final:
         # Nobody runs who could answer.
         before.pop(ConditionType.PROGRESS_AVAILABLE, None)
     if snapshot.claim is None:
