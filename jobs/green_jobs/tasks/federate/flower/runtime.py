@@ -18,7 +18,6 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
-from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
@@ -37,26 +36,22 @@ class Endpoint:
 
 
 def acquiring_client(endpoint: Endpoint, secret: bytes) -> RuntimeHttpClient:
-    """A client that may ask for tasks: it knows the secret of this run.
-
-    It tries nothing again by itself: Flower's retries interrupt the process where it is refused.
-    """
+    """A client that may ask for tasks: it knows the secret of this run."""
     signer = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={_ACQUIRE})
-    return _client(endpoint, None, RuntimeVersionHttpInterceptor("SuperExec"), signer)
+    return _client(endpoint, RuntimeVersionHttpInterceptor("SuperExec"), signer)
 
 
 def task_client(endpoint: Endpoint, token: str, component: str) -> RuntimeHttpClient:
     """A client that works on one task."""
     version = RuntimeVersionHttpInterceptor(component)
-    retries = make_simple_http_retry_invoker()
-    return _client(endpoint, retries, version, RuntimeTokenHttpInterceptor(token))
+    return _client(endpoint, version, RuntimeTokenHttpInterceptor(token))
 
 
-def _client(
-    endpoint: Endpoint, retries: RetryInvoker | None, *interceptors: ProtobufClientInterceptor
-) -> RuntimeHttpClient:
+def _client(endpoint: Endpoint, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+    # It tries nothing again by itself: Flower's retries interrupt the process on a refusal, and a
+    # SuperNode that was started again refuses the tasks of the one before.
     return RuntimeHttpClient.from_server_address(
-        endpoint.address, endpoint.ca is None, endpoint.ca, interceptors, retry_invoker=retries
+        endpoint.address, endpoint.ca is None, endpoint.ca, interceptors
     )
 
 
