@@ -364,7 +364,7 @@ def remove(cluster: Cluster, namespace: str) -> None:
 
 async def sample(cluster: Cluster, api: Api) -> tuple[dict[str, Any], dict[str, Any]]:
     """A status and an event as the operator writes them."""
-    namespace = cluster.namespace("sample")
+    namespace = cluster.namespace(f"sample-{time.monotonic_ns()}")
     await operator_rate(cluster, api, namespace, 1)
     job = await api.get(JOBS, namespace, "job-0")
     events = [event async for event in api.list(EVENTS, namespace)]
