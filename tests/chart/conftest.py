@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
@@ -13,13 +11,7 @@ from scripts.get_helm import UnavailableError as NoHelmError
 from tests.chart.helm import Helm, find_helm
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.programs import UnavailableError, find_programs
-
-
-def _unavailable(reason: str) -> NoReturn:
-    """A skip tells a person what is missing; in CI a missing program is a broken CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have what the tests need: {reason}", pytrace=False)
-    pytest.skip(reason)
+from tests.needs import unavailable
 
 
 @pytest.fixture(scope="session", params=sorted(LAYERS), ids="helm{}".format)
@@ -28,7 +20,7 @@ def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     try:
         return find_helm(request.param, tmp_path_factory.mktemp(f"helm{request.param}"))
     except NoHelmError as error:
-        _unavailable(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +29,7 @@ def helm4(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     try:
         return find_helm(max(LAYERS), tmp_path_factory.mktemp("helm"))
     except NoHelmError as error:
-        _unavailable(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +38,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     try:
         programs = find_programs()
     except UnavailableError as error:
-        _unavailable(str(error))
+        unavailable(str(error))
     plane = ControlPlane(programs, tmp_path_factory.mktemp("kubernetes"))
     try:
         plane.start()

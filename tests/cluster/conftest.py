@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 from uuid import uuid4
 
 import pytest
@@ -17,13 +15,7 @@ from tests.cluster.harness.kubelet import FakeKubelet
 from tests.cluster.harness.programs import NEWEST, ROOT, UnavailableError, find_programs
 from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.waiting import wait_for
-
-
-def _unavailable(reason: str) -> NoReturn:
-    """A skip tells a person what is missing; in CI a missing program is a broken CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have what the tests need: {reason}", pytrace=False)
-    pytest.skip(reason)
+from tests.needs import unavailable
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +30,7 @@ def start_control_plane(
         try:
             programs = find_programs(version, names if controllers else names[:1])
         except UnavailableError as error:
-            _unavailable(str(error))
+            unavailable(str(error))
         folder = tmp_path_factory.mktemp(f"kubernetes-{version}")
         plane = ControlPlane(programs, folder, controllers=controllers)
         started.append(plane)

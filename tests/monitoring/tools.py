@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-import pytest
+from tests.needs import unavailable
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RULES: Final = ROOT / "charts/green-training/files/prometheus-rules.yaml"
 DASHBOARDS: Final = ROOT / "charts/green-training/files/dashboards"
-
-
-def unavailable(reason: str) -> NoReturn:
-    """A skip tells a person what is missing; in CI a missing program is a broken CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have what the tests need: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 def program(name: str, package: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn
 
 import pytest
 
@@ -13,19 +11,13 @@ from scripts.get_helm import UnavailableError as NoHelmError
 from tests.chart.helm import find_helm
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.programs import UnavailableError
+from tests.needs import unavailable
 from tests.node.harness.cluster import Cluster, static
 from tests.node.harness.images import build_images
 from tests.node.harness.node import Node
 from tests.node.harness.programs import HELM, find_node_programs
 from tests.node.harness.prometheus import Prometheus
 from tests.node.harness.room import Room
-
-
-def _unavailable(reason: str) -> NoReturn:
-    """A skip tells a person what is missing; in CI a missing program is a broken CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have what the tests need: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +30,7 @@ def bare_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             helm = find_helm(HELM, tmp_path_factory.mktemp("helm"))
             room = Room()
         except (UnavailableError, NoHelmError) as error:
-            _unavailable(str(error))
+            unavailable(str(error))
         stack.callback(room.close)
         folder = tmp_path_factory.mktemp("kubernetes")
         plane = ControlPlane(programs, folder, address=room.addresses.machine)
@@ -70,7 +62,7 @@ def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     try:
         prometheus = Prometheus(pods, tmp_path_factory.mktemp("prometheus"))
     except UnavailableError as error:
-        _unavailable(str(error))
+        unavailable(str(error))
     prometheus.start()
     yield prometheus
     prometheus.process.kill()
