@@ -24,6 +24,7 @@ from green_operator.cli.kubectl import (
     StoredJob,
     refusal,
 )
+from green_operator.lifecycle.text import printable
 from green_operator.objects.names import JOB_LABEL, folder_name
 
 _START_SECONDS: Final = 120
@@ -231,4 +232,4 @@ def _said(errors: IO[bytes]) -> str:
     errors.seek(0)
     lines = errors.read()[-10_000:].decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return "".join(c if c.isprintable() else " " for c in last)
+    return printable(last)

@@ -21,6 +21,8 @@ from green_api.errors import UserError
 from green_api.status import JobStatus
 from pydantic import ValidationError
 
+from green_operator.lifecycle.text import printable
+
 _JOBS: Final = f"/apis/{GROUP}/{VERSION}"
 _EVENTS: Final = "/apis/events.k8s.io/v1"
 _PAGE: Final = 500
@@ -269,7 +271,7 @@ def _path(prefix: str, namespace: str, *parts: str) -> str:
 def _printable(value: Any) -> Any:  # noqa: ANN401 - a JSON value
     """Without control characters: what a pod wrote must not steer the reader's terminal."""
     if isinstance(value, str):
-        return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
+        return printable(value, keep="\n")
     if isinstance(value, list):
         return [_printable(item) for item in value]
     if isinstance(value, dict):

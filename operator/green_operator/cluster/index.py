@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from green_operator.metrics import Standing
-from green_operator.objects.names import run_name
 from green_operator.objects.observed import PodRecord, RunRecord, pod_record, run_record
 
 Key = tuple[str, str]
@@ -137,11 +136,7 @@ class Index:
 
     def runs(self, key: Key, owner_uid: str) -> list[RunRecord]:
         """The runs that the job with this UID controls, oldest first; ours by name, too."""
-        found = [
-            r
-            for r in self._runs.get(key, {}).values()
-            if r.owner_uid == owner_uid and r.name == run_name(key[1], owner_uid, r.number)
-        ]
+        found = [r for r in self._runs.get(key, {}).values() if r.is_run_of(key[1], owner_uid)]
         return sorted(found, key=lambda run: run.number)
 
     def pods(self, key: Key, owner_uids: Iterable[str]) -> list[PodRecord]:

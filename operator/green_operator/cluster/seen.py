@@ -11,8 +11,7 @@ from green_api.status import JobStatus
 
 from green_operator.account.book import Book
 from green_operator.cluster.index import JobRecord, Key
-from green_operator.objects.names import RUN_LABEL, run_name
-from green_operator.objects.observed import PodRecord, RunRecord
+from green_operator.objects.observed import PodRecord, RunRecord, run_record
 
 
 @dataclass(slots=True)
@@ -68,9 +67,4 @@ class Seen:
 
     def owns(self, body: dict[str, Any]) -> bool:
         """Whether a Job is a run of this job: by its controller's UID and its name."""
-        owners = body["metadata"].get("ownerReferences") or ()
-        uid = next((o["uid"] for o in owners if o.get("controller")), "")
-        number = body["metadata"].get("labels", {}).get(RUN_LABEL, "")
-        meta = self.job.metadata
-        expected = run_name(meta.name, meta.uid, int(number)) if number.isdigit() else ""
-        return bool(uid == self.record.uid and body["metadata"]["name"] == expected)
+        return run_record(body).is_run_of(self.key[1], self.record.uid)

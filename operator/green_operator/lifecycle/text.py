@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
-def printable(text: str) -> str:
-    """Without control characters, which could move a reader's cursor: they become spaces."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def printable(text: str, keep: str = "") -> str:
+    """Without control characters, which could move a reader's cursor: they become spaces.
+
+    Args:
+        text: what a tenant may have written.
+        keep: characters that stay all the same.
+
+    """
+    return "".join(c if c.isprintable() or c in keep else " " for c in text)

@@ -11,7 +11,7 @@ from green_api.contract import MAX_SUMMARY_BYTES, Summary
 from pydantic import ValidationError
 
 from green_operator.lifecycle.types import RunEnd
-from green_operator.objects.names import CONTAINER, JOB_LABEL, RUN_LABEL, ZONE_ANNOTATION
+from green_operator.objects.names import CONTAINER, JOB_LABEL, RUN_LABEL, ZONE_ANNOTATION, run_name
 
 Object = Mapping[str, Any]
 
@@ -38,6 +38,11 @@ class RunRecord:
     message: str
     zone: str | None = None
     """The zone that it was started in; None before its first start."""
+
+    def is_run_of(self, job: str, uid: str) -> bool:
+        """Whether it is a run of this job, counted from 1: by its controller's UID and its name."""
+        is_named = self.number > 0 and self.name == run_name(job, uid, self.number)
+        return is_named and self.owner_uid == uid
 
 
 @dataclass(frozen=True, slots=True)
