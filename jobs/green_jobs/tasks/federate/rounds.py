@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import FedAvg
 from green_api.errors import GreenError
@@ -152,29 +152,30 @@ class Rounds:
             raise TooFewSitesError(missing, [])
         number = state.next_round
         restore_moments(self._strategy, state.moments)
-        updates, rejections, replies = self._exchange(state, number)
+        sent = pack(state.weights)
+        updates, rejections, replies = self._exchange(sent, number)
         good, rejections = self._sift(state, updates, rejections)
         if len(good) < self._task.min_sites:
             raise TooFewSitesError(missing, rejections)
         weights = self._aggregate(state, number, [replies[u.site] for u in good])
-        sent = size_of(pack(state.weights))
+        size = size_of(sent)
         done = Round(
             number=number,
             accuracy=self._evaluate(weights),
             loss=_mean_loss(good),
             sites=[update.site for update in good],
             dropped={r.site: r.reason[:_LONGEST_REASON] for r in rejections},
-            bytes={u.site: sent + u.size for u in good},
+            bytes={u.site: size + u.size for u in good},
         )
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 
     def _exchange(
-        self, state: State, number: int
+        self, weights: ArrayRecord, number: int
     ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
         # The strategy draws from the global generator.
         seed_all(derive(self._seed, "round", number))
         seen = cast("Grid", _Declared(self._federation))
-        messages = self._strategy.configure_train(number, pack(state.weights), ConfigRecord(), seen)
+        messages = self._strategy.configure_train(number, weights, ConfigRecord(), seen)
         replies: dict[str, Message] = {}
         updates, rejections = [], []
         for site, message in sorted(self._federation.ask(messages).items()):

@@ -98,19 +98,20 @@ class Server:
             while True:
                 try:
                     with open_grid(self._endpoint(), self._secret()) as grid:
-                        why = self._rounds(grid)
-                        self._finish(grid)
+                        ids = register_sites(self._endpoint(), self.files.public_keys)
+                        why = self._rounds(grid, ids)
+                        self._finish(grid, ids)
                         return self._state, why
                 except (httpx.HTTPError, LinkLostError) as error:
                     self._check_stopped()
                     _LOG.warning("the run is lost, another is begun: %s", error)
                     self.signals.wait(_PAUSE_SECONDS)
 
-    def _rounds(self, grid: Grid) -> str:
+    def _rounds(self, grid: Grid, ids: Mapping[str, int]) -> str:
         """Make rounds; why there are no more. What was done before the run is lost stays done."""
         federation = Federation(
             grid=grid,
-            ids=register_sites(self._endpoint(), self.files.public_keys),
+            ids=ids,
             examples=self._examples,
             max_bytes=self.max_update_bytes,
             pause=self.signals.wait,
@@ -154,10 +155,9 @@ class Server:
             if isinstance(count, int) and count > 0:
                 self._examples[site] = count
 
-    def _finish(self, grid: Grid) -> None:
+    def _finish(self, grid: Grid, ids: Mapping[str, int]) -> None:
         """Tell the sites that are there; those that are not end with the run."""
         give_up = time.monotonic() + _FAREWELL_SECONDS
-        ids = register_sites(self._endpoint(), self.files.public_keys)
         federation = Federation(
             grid, ids, {}, 0, self.signals.wait, lambda: time.monotonic() > give_up
         )
