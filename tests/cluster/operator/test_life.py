@@ -46,7 +46,7 @@ def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: Wo
     assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.003)
     assert status["run"]["attempts"] == 2
     assert status["reportPath"].endswith("report.json")
-    assert world.events("shrink") == ["Planned", "Started", "Suspended", "Resumed", "Succeeded"]
+    world.wait_events("shrink", "Planned", "Started", "Suspended", "Resumed", "Succeeded")
     emissions = status["emissions"]
     assert emissions["micrograms"] > 0
     assert emissions["differenceMicrograms"] == (

@@ -88,7 +88,7 @@ def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> 
     assert pod["spec"]["nodeName"] in condition["message"]
     (run,) = world.runs("stuck")
     assert run["spec"]["suspend"] is True
-    assert "PodNotEnding" in world.events("stuck")
+    world.wait_event("stuck", "PodNotEnding")
 
 
 @pytest.mark.parametrize("message", [Message.ABSENT, Message.TRUNCATED, Message.OTHER_UID])
@@ -147,7 +147,7 @@ def test_what_keeps_a_pod_from_starting_is_a_reason_of_its_own(
     status = world.status("blocked")
     assert status["state"] == "Planned"
     assert status["message"] == condition["message"]
-    assert reason in world.events("blocked")
+    world.wait_event("blocked", reason)
     world.kubelet.scripts["blocked"] = Script(seconds=0.5)
     world.wait("blocked", "Succeeded")
 

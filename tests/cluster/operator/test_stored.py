@@ -39,7 +39,7 @@ def test_what_a_newer_version_wrote_is_not_accepted_and_kept(world: World) -> No
     condition = world.wait_condition("newer", "Accepted", "False")
     assert "spec.teleport" in condition["message"]
     assert world.runs("newer") == []
-    assert world.events("newer") == ["NotAccepted"]
+    world.wait_events("newer", "NotAccepted")
     # Others go on.
     world.create("usual")
     world.wait("usual", "Succeeded")

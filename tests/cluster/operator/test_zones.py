@@ -229,4 +229,4 @@ def test_a_new_forecast_moves_the_plan_and_one_that_says_the_same_writes_nothing
     assert moved.tzinfo == UTC or moved.utcoffset() == timedelta(0)
     after = operator.metric("green_api_requests_total", verb="PATCH", resource="greentrainingjobs")
     assert after - writes <= 2
-    assert world.events("shrink") == ["Planned"]
+    world.wait_events("shrink", "Planned")

@@ -198,6 +198,19 @@ class World:
         )  # fmt: skip
         return self.condition(name, kind)
 
+    def wait_events(self, name: str, *reasons: str, timeout: float = 10) -> None:
+        """Until the job's events are these: an event follows the status it tells of."""
+        wait_for(
+            lambda: self.events(name) == list(reasons), timeout, f"{name} has told {reasons}",
+            seen=lambda: self.events(name),
+        )  # fmt: skip
+
+    def wait_event(self, name: str, reason: str, timeout: float = 10) -> None:
+        wait_for(
+            lambda: reason in self.events(name), timeout, f"{name} has told {reason}",
+            seen=lambda: self.events(name),
+        )  # fmt: skip
+
 
 def now() -> datetime:
     return datetime.now(UTC)
