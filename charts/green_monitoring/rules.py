@@ -50,16 +50,22 @@ class Alert:
         }
 
 
-def _used(what: str, over: str) -> Record:
-    metric = f"green_{what}_total"
+def _used(what: str, labels: str, over: str) -> Record:
+    level = labels.replace(", ", "_")
     return Record(
-        f"namespace_zone_provenance:green_{what}:increase{over}",
-        f"sum by (namespace, zone, provenance) (increase({metric}[{over}]))",
+        f"{level}:green_{what}:increase{over}",
+        f"sum by ({labels}) (increase(green_{what}_total[{over}]))",
     )
 
 
 RECORDS: Final = tuple(
-    _used(what, over) for what in ("energy_joules", "emissions_grams") for over in ("1h", "1d")
+    _used(what, labels, over)
+    for what, labels in (
+        ("energy_joules", "namespace, zone, provenance"),
+        # Two kinds of intensity are never added up.
+        ("emissions_grams", "namespace, zone, provenance, signal"),
+    )
+    for over in ("1h", "1d")
 )
 
 
@@ -69,8 +75,6 @@ def _said(condition: str, status: str) -> str:
     return f"sum by (namespace) (green_jobs_by_condition{{{selector}}})"
 
 
-_LATE: Final = "max by (namespace) (green_jobs_ended_late)"
-_LATE_BEFORE: Final = "max by (namespace) (green_jobs_ended_late offset 1h)"
 _OF_JOB: Final = "max by (namespace, name)"
 
 ALERTS: Final = (
@@ -137,7 +141,7 @@ ALERTS: Final = (
     ),
     Alert(
         "GreenDeadlineMissed",
-        f"{_LATE} > ({_LATE_BEFORE} or {_LATE} * 0)",
+        "sum by (namespace) (increase(green_jobs_late_total[1h])) > 0",
         "0m",
         "warning",
         "Jobs in {{ $labels.namespace }} ended after their deadline within the last hour.",
@@ -155,8 +159,8 @@ ALERTS: Final = (
     ),
     Alert(
         "GreenJobCannotStart",
-        "sum by (namespace, reason) (green_jobs_waiting"
-        '{reason=~"Unschedulable|ImagePullFailed|ContainerNotStarted|RunRefused"}) > 0',
+        "sum by (namespace, reason) (green_jobs_waiting{reason=~"
+        '"Unschedulable|ImagePullFailed|ContainerNotStarted|PodNotCreated|RunRefused"}) > 0',
         "15m",
         "warning",
         "Jobs in {{ $labels.namespace }} are to run and cannot: {{ $labels.reason }}.",

@@ -120,16 +120,24 @@ CASES: Final[list[tuple[str, str, Series, int, dict[str, str] | None]]] = [
     ("GreenDeadlineAtRisk", "two jobs", {RISK % "True": "2x20"}, 10, TEAM),
     ("GreenDeadlineAtRisk", "all fit", {RISK % "False": "2x20"}, 10, None),
     (
-        "GreenDeadlineMissed", "one more than an hour ago",
-        {'green_jobs_ended_late{namespace="team-a"}': "1x90 2x60"}, 100, TEAM,
+        "GreenDeadlineMissed", "one more within the hour",
+        {'green_jobs_late_total{namespace="team-a"}': "1x90 2x60"}, 100, TEAM,
     ),
     (
         "GreenDeadlineMissed", "the first one of a namespace",
-        {'green_jobs_ended_late{namespace="team-a"}': "0x5 1x60"}, 10, TEAM,
+        {'green_jobs_late_total{namespace="team-a"}': "0x5 1x60"}, 10, TEAM,
     ),
     (
         "GreenDeadlineMissed", "long ago",
-        {'green_jobs_ended_late{namespace="team-a"}': "2x300"}, 200, None,
+        {'green_jobs_late_total{namespace="team-a"}': "2x300"}, 200, None,
+    ),
+    (
+        "GreenDeadlineMissed", "a new process begins at zero",
+        {
+            'green_jobs_late_total{namespace="team-a", instance="a"}': "2x100",
+            'green_jobs_late_total{namespace="team-a", instance="b"}': "_x100 0x100",
+        },
+        110, None,
     ),
     (
         "GreenJobStalled", "no progress for two hours and more",

@@ -172,15 +172,40 @@ def test_jobs_are_counted_in_every_state_and_by_their_conditions() -> None:
     assert scraped(metrics, "green_jobs_by_condition", **at_risk, **spaces) is None
 
 
-def test_a_job_that_ended_after_its_deadline_is_late_and_one_in_time_is_not() -> None:
+def test_a_job_that_ended_after_its_deadline_is_late_once_and_one_in_time_is_not() -> None:
     late = ENDED.model_copy(update={"deadline": hours(1), "completion_time": hours(2)})
     timely = late.model_copy(update={"deadline": hours(3)})
     given_up = JobStatus(
         state=State.FAILED, conditions=[condition(ConditionType.FAILED, True, "DeadlineExceeded")]
     )
     metrics = Metrics()
-    metrics.count_jobs([standing(job(), s) for s in (late, timely, given_up, STATUS)])
-    assert scraped(metrics, "green_jobs_ended_late", namespace="default") == 2
+    metrics.count_jobs([standing(job(), STATUS)])
+    # Prometheus sees the zero before the first.
+    assert scraped(metrics, "green_jobs_late_total", namespace="default") == 0
+    for name, status in (("late", late), ("timely", timely), ("given-up", given_up)):
+        plain = job()
+        metadata = plain.metadata.model_copy(update={"name": name})
+        named = plain.model_copy(update={"metadata": metadata})
+        for _ in range(2):
+            metrics.record(named, status, None)
+    assert scraped(metrics, "green_jobs_late_total", namespace="default") == 2
+    again = Metrics()
+    again.begin_after(job(), a_statement(100), ended=True)
+    again.record(job(), late, a_statement(100))
+    assert again.late.value(("default",)) == 0
+
+
+def test_energy_without_a_known_intensity_is_counted_apart_and_emissions_by_their_kind() -> None:
+    half_known = state_account(
+        [attempt(0, 2, [sample(2, 200, Mark.ENDED)], ok=True)],
+        Power(1), "gb", outlook([360]), T0,
+    )  # fmt: skip
+    metrics = Metrics()
+    metrics.record(job(), ENDED, half_known)
+    assert metrics.unaccounted.value(LABELS) == pytest.approx(100)
+    kind = half_known.signal
+    assert kind is not None
+    assert metrics.emissions.value((*LABELS, kind.value)) == pytest.approx(0.01)
 
 
 FULL = JobStatus(

@@ -148,6 +148,19 @@ def test_what_keeps_a_pod_from_working(state: dict[str, Any], reason: str | None
     assert (found.reason if found else None) == reason
 
 
+def test_a_run_that_was_let_go_and_gets_no_pod_says_so_after_a_minute() -> None:
+    body = job_body(startTime="2026-06-01T00:00:00Z")
+    body["spec"]["suspend"] = False
+    for at, unfinished, reason in (
+        (T0 + timedelta(seconds=30), 0, None), (hours(1), 0, "PodNotCreated"), (hours(1), 1, None),
+    ):  # fmt: skip
+        body["status"]["active"] = unfinished
+        found = run_view(run_record(body), [], at).obstacle
+        assert (found.reason if found else None) == reason
+    body["spec"]["suspend"] = True
+    assert run_view(run_record(body), [], hours(1)).obstacle is None
+
+
 def test_a_pod_that_does_not_go_is_named_with_its_node() -> None:
     running = {"running": {"startedAt": "2026-06-01T00:00:00Z"}}
     pod = pod_record(pod_body(running, meta={"deletionTimestamp": "2026-06-01T00:02:00Z"}))

@@ -30,10 +30,9 @@ def _of(metric: str) -> str:
     return of_jobs(metric, _JOB)
 
 
-def _by_kind(function: str, over: str) -> str:
-    inner = f"green_job_energy_by_provenance_joules{{{_JOB}}}"
-    inner = f"{function}({inner}[{over}])" if function else inner
-    return f"max by (provenance) ({inner})"
+_ENERGY_BY_KIND = f"green_job_energy_by_provenance_joules{{{_JOB}}}"
+# A gauge: an estimate may give way to a lower reading, and what falls is no power.
+_POWER_BY_KIND = f"max by (provenance) (clamp_min(delta({_ENERGY_BY_KIND}[30m]), 0)) / (30 * 60)"
 
 
 def job() -> dashboard.Dashboard:
@@ -91,11 +90,11 @@ def job() -> dashboard.Dashboard:
         lines(Panel(
             "Power", "Mean over half an hour, from the energy in its status, by how it was found. "
             f"{PROVENANCE_NOTE}", WATTS,
-            [Query(_by_kind("rate", "30m"), "{{provenance}}")],
+            [Query(_POWER_BY_KIND, "{{provenance}}")],
         ), stacked=True),
         lines(Panel(
             "Energy", f"So far, by how it was found. {PROVENANCE_NOTE}", KILOWATT_HOURS,
-            [Query(kilowatt_hours(_by_kind("", "")), "{{provenance}}")],
+            [Query(kilowatt_hours(f"max by (provenance) ({_ENERGY_BY_KIND})"), "{{provenance}}")],
         ), stacked=True),
         lines(Panel(
             "Progress", "Share of the work that is done, as its pods said.", SHARE,

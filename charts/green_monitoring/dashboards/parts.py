@@ -351,6 +351,7 @@ def used(metric: str, over: str, by: str = "", selector: str = PLACE) -> str:
 
 ENERGY: Final = "green_energy_joules_total"
 EMISSIONS: Final = "green_emissions_grams_total"
+UNACCOUNTED: Final = "green_unaccounted_energy_joules_total"
 
 
 def kilowatt_hours(joules: str) -> str:

@@ -15,6 +15,7 @@ from green_monitoring.dashboards.parts import (
     PLACE,
     PROVENANCE_NOTE,
     SHARE,
+    UNACCOUNTED,
     Column,
     Panel,
     Query,
@@ -24,6 +25,7 @@ from green_monitoring.dashboards.parts import (
     lines,
     listing,
     number,
+    of_jobs,
     ranking,
     used,
 )
@@ -36,9 +38,18 @@ def _kind(provenance: str) -> str:
 
 
 def _last(metric: str) -> str:
-    """A gauge of all jobs that were seen in the time; of two words on a job the lower counts."""
+    """A gauge of all jobs that were seen in the time.
+
+    Of a job that is gone the last words of several processes are there: the lowest counts.
+    """
     last = f"last_over_time(green_job_{metric}{{{NAMESPACE}}}[{_RANGE}])"
-    return f"sum(min by (namespace, name) ({last}))"
+    return f"sum({of_jobs(metric)} or min by (namespace, name) ({last}))"
+
+
+def _mean(by: str = "") -> str:
+    """Emissions by the energy that has any."""
+    known = f"({used(ENERGY, _RANGE, by)} - {used(UNACCOUNTED, _RANGE, by)})"
+    return f"{used(EMISSIONS, _RANGE, by)} / {known} * {JOULES_PER_KILOWATT_HOUR}"
 
 
 def sustainability() -> dashboard.Dashboard:
@@ -50,7 +61,7 @@ def sustainability() -> dashboard.Dashboard:
         "measured, and the signed difference to running without pauses.",
         time_from="now-30d",
     )
-    energy, emissions = used(ENERGY, _RANGE), used(EMISSIONS, _RANGE)
+    energy = used(ENERGY, _RANGE)
     by_place = "namespace, zone"
     measured = used(ENERGY, _RANGE, selector=_kind("Measured"))
     estimated = used(ENERGY, _RANGE, selector=_kind("Estimated"))
@@ -62,15 +73,14 @@ def sustainability() -> dashboard.Dashboard:
         )),
         number(Panel(
             "Emissions", "Location-based, gross, CO2 equivalent: each interval's energy times the "
-            "intensity of its time. Energy of hours without a known intensity is not in it. Zones "
-            "whose intensities are of different kinds are added up; the table has them apart.",
-            GRAMS,
-            [Query(emissions, "emissions")], 4, 4,
+            "intensity of its time. Energy of hours without a known intensity is not in it. One "
+            "figure for each kind of intensity: two kinds cannot be compared or added up.", GRAMS,
+            [Query(used(EMISSIONS, _RANGE, "signal"), "{{signal}}")], 4, 4,
         )),
         number(Panel(
-            "Mean intensity", "Emissions by energy of the time shown; too low where an hour's "
-            "intensity was not known.", INTENSITY,
-            [Query(f"{emissions} / ({energy}) * {JOULES_PER_KILOWATT_HOUR}", "mean")], 4, 4,
+            "Mean intensity", "Emissions by the energy whose intensity is known, of the time "
+            "shown. Zones with different kinds of intensity are mixed in it: choose one.",
+            INTENSITY, [Query(_mean(), "mean")], 4, 4,
         )),
         number(Panel(
             "Difference", "Counterfactual less actual emissions, signed, of the jobs seen in the "
@@ -94,7 +104,7 @@ def sustainability() -> dashboard.Dashboard:
         ), stacked=True, bars_of="1d"),
         lines(Panel(
             "Emissions by day", "Location-based, by zone. A bar is the day that ends there.", GRAMS,
-            [Query(used(EMISSIONS, "1d", "zone"), "{{zone}}")],
+            [Query(used(EMISSIONS, "1d", "zone, signal"), "{{zone}} ({{signal}})")],
         ), stacked=True, bars_of="1d"),
         ranking(Panel(
             "Energy by namespace", "Of the time shown, measured, attributed and estimated.",
@@ -104,7 +114,8 @@ def sustainability() -> dashboard.Dashboard:
         )),
         ranking(Panel(
             "Emissions by namespace", "Of the time shown, location-based.", GRAMS,
-            [Query(f"sort_desc({used(EMISSIONS, _RANGE, 'namespace')})", "{{namespace}}")],
+            [Query(f"sort_desc({used(EMISSIONS, _RANGE, 'namespace, signal')})",
+                   "{{namespace}} ({{signal}})")],
         )),
         listing(
             Panel(
@@ -126,8 +137,7 @@ def sustainability() -> dashboard.Dashboard:
                 Column("Emissions", used(EMISSIONS, _RANGE, by_place), GRAMS),
                 Column(
                     "Mean intensity",
-                    f"{used(EMISSIONS, _RANGE, by_place)} / {used(ENERGY, _RANGE, by_place)} "
-                    f"* {JOULES_PER_KILOWATT_HOUR}",
+                    _mean(by_place),
                     INTENSITY,
                 ),
             ),
@@ -137,12 +147,12 @@ def sustainability() -> dashboard.Dashboard:
         lines(Panel(
             "Emissions by the hour", "Location-based, by zone: they ought to fall where the "
             "intensity rises.", GRAMS,
-            [Query(used(EMISSIONS, "1h", "zone"), "{{zone}}")],
+            [Query(used(EMISSIONS, "1h", "zone, signal"), "{{zone}} ({{signal}})")],
         )),
         number(Panel(
-            "Energy without a known intensity", "Of the jobs seen in the time shown: it is in the "
-            "energy, and in no figure of emissions.", KILOWATT_HOURS,
-            [Query(kilowatt_hours(_last("unaccounted_energy_joules")), "not accounted")], 12, 4,
+            "Energy without a known intensity", "Of the time shown: it is in the energy, and in "
+            "no figure of emissions.", KILOWATT_HOURS,
+            [Query(kilowatt_hours(used(UNACCOUNTED, _RANGE)), "not accounted")], 12, 4,
         ), warns_from=1),
         number(Panel(
             "Last day", "Energy of the last 24 hours, as the recording rules have it.",

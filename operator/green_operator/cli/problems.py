@@ -29,6 +29,10 @@ _BY_REASON: Final = {
     ),
     "ImagePullFailed": f"correct spec.pod.image or spec.pod.imagePullSecrets: {_ANEW}",
     "ContainerNotStarted": f"look at the pod's events and correct spec.pod: {_ANEW}",
+    "PodNotCreated": (
+        "raise the namespace's quota, or ask for less (before the first start): "
+        "it is tried again by itself"
+    ),
     "PodNotEnding": (
         "bring the node back; or, once it is sure that it is off, delete the Node object (the pod "
         "goes with it)"

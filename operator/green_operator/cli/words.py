@@ -31,6 +31,7 @@ OBSTACLES: Final = {
     "Unschedulable": "no node fits",
     "ImagePullFailed": "image not pulled",
     "ContainerNotStarted": "container not started",
+    "PodNotCreated": "no pod could be made",
     "PodNotEnding": "a pod does not end",
     "ClaimNotFound": "claim not found",
     "ClaimLost": "claim has lost its volume",

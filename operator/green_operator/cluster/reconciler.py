@@ -46,6 +46,8 @@ _logger = logging.getLogger(__name__)
 
 # What is waited for without an event is looked at again so often.
 _RECHECK: Final = timedelta(minutes=5)
+# A start that comes to nothing is told soon.
+_RECHECK_STARTING: Final = timedelta(minutes=1)
 _SOON: Final = timedelta(seconds=1)
 _REFUSALS: Final = frozenset({400, 403, 422})
 
@@ -207,7 +209,9 @@ class Reconciler:
         if not decision.status.state.is_final:
             deadline = seen.deadline
             times.append(deadline if deadline is not None and deadline > now else None)
-            if seen.pods or snapshot_waits(decision):
+            if snapshot_waits(decision) and seen.running is None:
+                times.append(now + _RECHECK_STARTING)
+            elif seen.pods:
                 times.append(now + _RECHECK)
         if seen.running is not None:
             times.append(self._ask_later(seen, seen.running, now))

@@ -78,6 +78,13 @@ def _condition(condition: Condition, old: Condition | None) -> list[Event]:
 
 
 OBSTACLES = frozenset(
-    {"Unschedulable", "ImagePullFailed", "ContainerNotStarted", POD_NOT_ENDING, "Retrying"}
+    {
+        "Unschedulable",
+        "ImagePullFailed",
+        "ContainerNotStarted",
+        "PodNotCreated",
+        POD_NOT_ENDING,
+        "Retrying",
+    }
 )
 """Reasons of a pod that does not work although it should, or does not go."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -27,7 +26,7 @@ from green_operator.metrics.series import Labels, Shown, Totals
 # When a series began is in no use here and doubles the counters.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_TOTALS: Final = ("namespace", "zone", "task", "provenance")
+_PLACE: Final = ("namespace", "zone", "task", "provenance")
 _DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 
 
@@ -41,8 +40,6 @@ class Standing(NamedTuple):
     """The reason of the condition Running, empty where the job does not wait."""
     conditions: tuple[tuple[str, str, str], ...] = ()
     """Type, status and reason of its conditions; none once it has ended."""
-    is_late: bool = False
-    """It ended after its deadline, or failed because of it."""
 
 
 def standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
@@ -51,7 +48,7 @@ def standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
     if status is None:
         return Standing(namespace, task, State.ACCEPTED, "")
     if status.state.is_final:
-        return Standing(namespace, task, status.state, "", is_late=_is_late(status))
+        return Standing(namespace, task, status.state, "")
     said = {c.type: c for c in status.conditions}
     running = said.get(ConditionType.RUNNING)
     waits = running is not None and running.status is ConditionStatus.FALSE
@@ -65,6 +62,7 @@ def standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
 
 
 def _is_late(status: JobStatus) -> bool:
+    """Whether a job ended after its deadline, or failed because of it."""
     failed = next((c for c in status.conditions if c.type is ConditionType.FAILED), None)
     if failed is not None and failed.reason == _DEADLINE_EXCEEDED:
         return True
@@ -72,12 +70,8 @@ def _is_late(status: JobStatus) -> bool:
     return ended is not None and deadline is not None and ended > deadline
 
 
-@dataclass(slots=True)
-class _Used:
-    """What a job has used, by the labels of the counters: joules and grams."""
-
-    joules: dict[Labels, float] = field(default_factory=lambda: defaultdict(float))
-    grams: dict[Labels, float] = field(default_factory=lambda: defaultdict(float))
+_Used = dict[tuple[Totals, Labels], float]
+"""What a job has used, by the counter and its labels."""
 
 
 class Metrics:
@@ -103,19 +97,26 @@ class Metrics:
             ("namespace", "condition", "status", "reason"),
             registry,
         )
-        self.late = Shown(
-            "green_jobs_ended_late",
-            "Jobs that ended after their deadline or failed because of it, until they are deleted.",
+        self.late = Totals(
+            "green_jobs_late",
+            "Jobs that ended after their deadline or failed because of it.",
             ("namespace",),
             registry,
         )
         self.energy = Totals(
-            "green_energy_joules", "Energy of all attempts, by how it was found.", _TOTALS, registry
+            "green_energy_joules", "Energy of all attempts, by how it was found.", _PLACE, registry
+        )
+        self.unaccounted = Totals(
+            "green_unaccounted_energy_joules",
+            "Energy of hours whose carbon intensity is not known: it is in no emissions.",
+            _PLACE,
+            registry,
         )
         self.emissions = Totals(
             "green_emissions_grams",
-            "Location-based emissions, CO2 equivalent, of energy whose hour's intensity is known.",
-            _TOTALS,
+            "Location-based emissions, CO2 equivalent, of energy whose hour's intensity is known; "
+            "figures of two signals cannot be compared.",
+            (*_PLACE, "signal"),
             registry,
         )
         self.start_delay = Histogram(
@@ -132,6 +133,7 @@ class Metrics:
             registry,
         )
         self.series = JobSeries(job_limit, registry)
+        self._signals: Mapping[str, Signal] = {}
         self._counted: dict[tuple[str, str], _Used] = {}
         self._whole: dict[tuple[str, str], _Used] = {}
         self._ended: set[tuple[str, str]] = set()
@@ -141,7 +143,6 @@ class Metrics:
         states: dict[Labels, float] = {}
         waiting: Tally[Labels] = Tally()
         conditions: Tally[Labels] = Tally()
-        late: dict[Labels, float] = {}
         for each, count in Tally(jobs).items():
             for state in State:
                 key = (each.namespace, each.task, state.value)
@@ -150,11 +151,12 @@ class Metrics:
                 waiting[each.namespace, each.waits_for] += count
             for condition in each.conditions:
                 conditions[(each.namespace, *condition)] += count
-            late[(each.namespace,)] = late.get((each.namespace,), 0) + count * each.is_late
+            # From zero on, well before the first: an increase from nothing is not seen.
+            self.late.begin((each.namespace,))
+            self.start_delay.labels(each.namespace)
         self.jobs.show(states)
         self.waiting.show(waiting)
         self.conditions.show(conditions)
-        self.late.show(late)
 
     def begin_after(self, job: GreenTrainingJob, statement: Statement, *, ended: bool) -> None:
         """Leave out of the counters what an earlier process has counted.
@@ -168,12 +170,12 @@ class Metrics:
         key = _key(job)
         if key in self._counted:
             return
-        self._counted[key] = used = _used(job, statement, with_tails=ended)
-        self._whole[key] = _used(job, statement, with_tails=True)
+        self._counted[key] = used = self._used(job, statement, with_tails=ended)
+        self._whole[key] = self._used(job, statement, with_tails=True)
         if ended:
             self._ended.add(key)
-        for labels in used.joules:
-            self._begin(labels)
+        for total, labels in used:
+            total.begin(labels)
 
     def started(self, namespace: str, delay: timedelta) -> None:
         """A job had its first start."""
@@ -197,18 +199,20 @@ class Metrics:
         self.show(job, status)
         zone = status.plan.zone if status.plan is not None else None
         if zone is not None:
-            # Well before the first joule, so that every scraper sees where the series begins.
-            for provenance in Provenance:
-                self._begin((job.metadata.namespace, zone, job.spec.task.kind, provenance.value))
+            self._begin(job, zone)
         key = _key(job)
-        if statement is None or key in self._ended:
+        if key in self._ended:
             return
-        used = _used(job, statement, with_tails=status.state.is_final)
-        counted = self._counted.setdefault(key, _Used())
-        self._grow(counted, used)
-        self._whole[key] = _used(job, statement, with_tails=True)
         if status.state.is_final:
             self._ended.add(key)
+            if _is_late(status):
+                self.late.add((job.metadata.namespace,), 1)
+        if statement is None:
+            return
+        used = self._used(job, statement, with_tails=status.state.is_final)
+        counted = self._counted.setdefault(key, {})
+        self._grow(counted, used)
+        self._whole[key] = self._used(job, statement, with_tails=True)
 
     def show(self, job: GreenTrainingJob, status: JobStatus) -> None:
         """Show a job's own figures as its status has them."""
@@ -216,6 +220,7 @@ class Metrics:
 
     def show_intensities(self, zones: Mapping[str, tuple[Signal, Intensity]]) -> None:
         """The intensity now of the zones where it is known; of any other nothing is shown."""
+        self._signals = {zone: signal for zone, (signal, _) in zones.items()}
         self.intensity.show(
             {
                 (zone, signal.value): intensity.grams_per_kilowatt_hour / JOULES_PER_KILOWATT_HOUR
@@ -225,46 +230,51 @@ class Metrics:
 
     def answer(self, *, prometheus: bool) -> None:
         """Who reads next: Prometheus, or somebody who must not take its first look at a series."""
-        self.energy.is_for_prometheus = self.emissions.is_for_prometheus = prometheus
+        for total in (self.energy, self.unaccounted, self.emissions, self.late):
+            total.is_for_prometheus = prometheus
 
     def serve(self, port: int) -> None:
         """Answer scrapes on a port of every interface, in a thread of its own."""
         start_http_server(port, registry=self.registry)
 
     def _grow(self, counted: _Used, used: _Used) -> None:
-        _grow(self.energy, counted.joules, used.joules)
-        _grow(self.emissions, counted.grams, used.grams)
+        for key, value in used.items():
+            total, labels = key
+            total.begin(labels)
+            rise = value - counted.get(key, 0.0)
+            if rise > 0:
+                total.add(labels, rise)
+                counted[key] = value
 
-    def _begin(self, labels: Labels) -> None:
-        self.energy.begin(labels)
-        self.emissions.begin(labels)
+    def _used(self, job: GreenTrainingJob, statement: Statement, *, with_tails: bool) -> _Used:
+        used: _Used = defaultdict(float)
+        for part, sign in _signed(statement, with_tails=with_tails):
+            amount = part.amount
+            place = (
+                job.metadata.namespace, part.zone or "", job.spec.task.kind, part.provenance.value,
+            )  # fmt: skip
+            used[self.energy, place] += sign * amount.energy.joules
+            used[self.unaccounted, place] += sign * amount.unaccounted.joules
+            if part.signal is not None:
+                used[self.emissions, (*place, part.signal.value)] += sign * amount.emissions.grams
+        return used
+
+    def _begin(self, job: GreenTrainingJob, zone: str) -> None:
+        """Well before the first joule, so that every scraper sees where the series begins."""
+        signal = self._signals.get(zone)
+        for provenance in Provenance:
+            place = (job.metadata.namespace, zone, job.spec.task.kind, provenance.value)
+            self.energy.begin(place)
+            self.unaccounted.begin(place)
+            if signal is not None:
+                self.emissions.begin((*place, signal.value))
 
 
 def _key(job: GreenTrainingJob) -> tuple[str, str]:
     return (job.metadata.namespace, job.metadata.name)
 
 
-def _used(job: GreenTrainingJob, statement: Statement, *, with_tails: bool) -> _Used:
-    used = _Used()
-    for part, sign in _signed(statement, with_tails=with_tails):
-        labels = (
-            job.metadata.namespace, part.zone or "", job.spec.task.kind, part.provenance.value,
-        )  # fmt: skip
-        used.joules[labels] += sign * part.amount.energy.joules
-        used.grams[labels] += sign * part.amount.emissions.grams
-    return used
-
-
 def _signed(statement: Statement, *, with_tails: bool) -> Iterable[tuple[Part, int]]:
     yield from ((part, 1) for part in statement.parts)
     if not with_tails:
         yield from ((part, -1) for part in statement.tails)
-
-
-def _grow(total: Totals, counted: dict[Labels, float], used: Mapping[Labels, float]) -> None:
-    for labels, value in used.items():
-        total.begin(labels)
-        rise = value - counted.get(labels, 0.0)
-        if rise > 0:
-            total.add(labels, rise)
-            counted[labels] = value

@@ -38,6 +38,8 @@ class RunRecord:
     message: str
     zone: str | None = None
     """The zone that it was started in; None before its first start."""
+    since: datetime | None = None
+    """When the Job controller let it go last; None while it is suspended."""
 
     def is_run_of(self, job: str, uid: str) -> bool:
         """Whether it is a run of this job, counted from 1: by its controller's UID and its name."""
@@ -114,6 +116,7 @@ def run_record(body: Object) -> RunRecord:
         reason=reason,
         message=message,
         zone=(meta.get("annotations") or {}).get(ZONE_ANNOTATION),
+        since=_time(status.get("startTime")),
     )
 
 

@@ -17,6 +17,8 @@ _PULL_REASONS: Final = frozenset(
 _PASSING_REASONS: Final = frozenset({"ContainerCreating", "PodInitializing"})
 # A pod that is still there so long after its grace period is on a node that does not answer.
 _LATE: Final = timedelta(seconds=30)
+# The Job controller has made a pod long before, unless something refuses it.
+_NO_POD: Final = timedelta(minutes=1)
 _FINAL_CODES: Final = {
     ExitCode.USAGE: "InvalidTask",
     ExitCode.CONFIG: "InvalidTask",
@@ -61,9 +63,22 @@ def _is_tried_again(pod: PodRecord) -> bool:
 
 def _obstacle(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> Obstacle | None:
     live = [pod for pod in pods if not pod.is_over]
+    if _lacks_pod(run, live, now):
+        return Obstacle(
+            "PodNotCreated",
+            f"no pod could be made: a quota or an admission policy may refuse it; the events of "
+            f"the Job {run.name} say what (kubectl describe job {run.name})",
+        )
     if not live and pods and not run.suspend and run.end is None and _is_tried_again(pods[-1]):
         return Obstacle("Retrying", f"{_words(pods[-1], '')}; another attempt follows")
     return next((o for pod in live if (o := obstacle(pod, now)) is not None), None)
+
+
+def _lacks_pod(run: RunRecord, live: Sequence[PodRecord], now: datetime) -> bool:
+    """It was let go a while ago and has no pod; who refused one is in the Job's events only."""
+    if run.since is None or run.suspend or run.end is not None:
+        return False
+    return not live and not run.unfinished and now > run.since + _NO_POD
 
 
 def obstacle(pod: PodRecord, now: datetime) -> Obstacle | None:
