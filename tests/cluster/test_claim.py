@@ -96,7 +96,7 @@ class Author:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """The one line in which a command says what is wrong."""
-    printed, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=150)
     assert process.returncode == 1, printed + errors
     assert printed == ""
     (line,) = errors.splitlines()
@@ -194,7 +194,7 @@ def test_who_interrupts_leaves_no_helper_behind(
     author.add_job()
     with author.helper_of("fetch", "tune") as (process, _):
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=150)
         assert process.returncode != 0
     assert author.helpers == []
     assert list(author.folder.iterdir()) == []

@@ -50,6 +50,7 @@ _KINDS: Final = (
     CONFIG_MAPS := Kind("v1", "ConfigMap", "configmaps"),
     SECRETS := Kind("v1", "Secret", "secrets"),
     CLAIMS := Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    QUOTAS := Kind("v1", "ResourceQuota", "resourcequotas"),
     SERVICE_ACCOUNTS := Kind("v1", "ServiceAccount", "serviceaccounts"),
     CORE_EVENTS := Kind("v1", "Event", "events"),
     EVENTS := Kind("events.k8s.io/v1", "Event", "events"),

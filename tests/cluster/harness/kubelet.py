@@ -154,7 +154,7 @@ class FakeKubelet:
         """The pod that the server was told runs."""
         return next((pod for pod in self.pods_of(job) if pod.is_running), None)
 
-    def wait_running(self, job: str, timeout: float = 30) -> FakePod:
+    def wait_running(self, job: str, timeout: float = 60) -> FakePod:
         pod: FakePod = wait_for(
             lambda: self.running(job),
             timeout,

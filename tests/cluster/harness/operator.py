@@ -135,7 +135,7 @@ class OperatorProcess:
             self._process.kill()
             self._process.wait()
 
-    def stop(self, timeout: float = 30) -> int:
+    def stop(self, timeout: float = 60) -> int:
         """End it in order; its exit code."""
         assert self._process is not None
         if self._process.poll() is None:
@@ -146,7 +146,7 @@ class OperatorProcess:
             self.kill()
             raise
 
-    def wait_ready(self, timeout: float = 90) -> OperatorProcess:
+    def wait_ready(self, timeout: float = 180) -> OperatorProcess:
         """Until it says that it is ready."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -10,7 +10,7 @@ from typing import Any
 
 def wait_for(
     predicate: Callable[[], Any],
-    timeout: float = 30.0,
+    timeout: float = 60.0,
     what: str = "",
     seen: Callable[[], Any] | None = None,
     pause: float = 0.05,

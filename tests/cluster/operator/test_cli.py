@@ -38,7 +38,7 @@ class Green:
             "NO_COLOR": "1",
         }
         return subprocess.run(
-            [str(PROGRAM), *arguments], env=env, capture_output=True, text=True, timeout=60
+            [str(PROGRAM), *arguments], env=env, capture_output=True, text=True, timeout=150
         )
 
     def __call__(self, command: str, *arguments: str, columns: int = 100) -> str:

@@ -133,5 +133,5 @@ def test_the_api_server_is_away_for_a_while(
     life.run()
     check(world)
     world.kubelet.finish("patient")
-    world.wait("patient", "Succeeded", timeout=60)
+    world.wait("patient", "Succeeded")
     assert len(world.runs("patient")) == 1

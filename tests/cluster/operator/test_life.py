@@ -36,7 +36,7 @@ def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: Wo
     )
     world.wait_condition("shrink", "Suspended", "True", "Plan")
     wait_for(lambda: not world.pods("shrink"), what="the pod is gone")
-    world.wait("shrink", "Running", timeout=40)
+    world.wait("shrink", "Running")
     wait_for(lambda: len(world.kubelet.truth("shrink")) == 2, what="a second attempt")
     world.kubelet.wait_running("shrink")
     world.kubelet.finish("shrink")
@@ -156,7 +156,7 @@ def test_kubectl_reads_well(world: World) -> None:
     world.create("shrink")
     kubectl = world.plane.kubectl
     kubectl(
-        "wait", "gtj/shrink", "-n", world.namespace, "--for=condition=Succeeded", "--timeout=30s"
+        "wait", "gtj/shrink", "-n", world.namespace, "--for=condition=Succeeded", "--timeout=90s"
     )
     table = kubectl("get", "gtj", "-n", world.namespace)
     header, row = table.strip().splitlines()

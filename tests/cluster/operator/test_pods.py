@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cluster.harness.client import QUOTAS
 from tests.cluster.harness.script import UNTIL_TOLD, Answers, Message, Pending, Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, joules_of
@@ -16,7 +17,7 @@ def test_a_pod_that_is_always_interrupted_ends_after_its_retries(world: World) -
     world.kubelet.scripts["tired"] = Script(codes=(75,), fails_after=0.3)
     world.start_operator()
     world.create("tired", retries=1)
-    status = world.wait("tired", "Failed", timeout=60)
+    status = world.wait("tired", "Failed")
     assert world.condition("tired", "Failed")["reason"] == "BackoffLimitExceeded"
     assert status["run"]["attempts"] == 2
     assert joules_of(status) == pytest.approx(world.kubelet.joules("tired"), abs=0.003)
@@ -59,7 +60,7 @@ def test_a_pod_that_vanishes_leaves_one_estimated_tail(world: World) -> None:
     wait_for(lambda: len(world.kubelet.truth("lost")) == 2, what="another attempt")
     world.kubelet.wait_running("lost")
     world.kubelet.finish("lost")
-    status = world.wait("lost", "Succeeded", timeout=60)
+    status = world.wait("lost", "Succeeded")
     first, second = status["account"]["latest"]
     assert second["toldEnd"] is True
     assert "tail" not in second
@@ -82,7 +83,7 @@ def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> 
     (run,) = world.runs("stuck")
     assert run["spec"]["suspend"] is True
     world.change("stuck", {"suspend": False})
-    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding", timeout=60)
+    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding")
     (pod,) = world.pods("stuck")
     assert pod["metadata"]["name"] in condition["message"]
     assert pod["spec"]["nodeName"] in condition["message"]
@@ -97,7 +98,7 @@ def test_exit_0_without_the_done_marker_is_no_success(world: World, message: Mes
     world.kubelet.scripts["mute"] = Script(seconds=0.5, message=message)
     world.start_operator()
     world.create("mute", retries=1)
-    world.wait("mute", "Failed", timeout=60)
+    world.wait("mute", "Failed")
     assert world.condition("mute", "Failed")["reason"] == "NoDoneMarker"
     assert len(world.runs("mute")) == 2
 
@@ -150,6 +151,24 @@ def test_what_keeps_a_pod_from_starting_is_a_reason_of_its_own(
     world.wait_event("blocked", reason)
     world.kubelet.scripts["blocked"] = Script(seconds=0.5)
     world.wait("blocked", "Succeeded")
+
+
+def test_a_pod_that_a_quota_refuses_is_told_and_comes_once_there_is_room(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["refused"] = Script(seconds=0.5)
+    full = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "0"}}}
+    metadata = {"name": "full", "namespace": world.namespace}
+    world.admin.create(full | {"metadata": metadata, "status": {"hard": {"pods": "0"}}})
+    world.start_operator()
+    world.create("refused")
+    condition = world.wait_condition("refused", "Running", "False", "PodNotCreated", timeout=110)
+    (run,) = world.runs("refused")
+    assert run["metadata"]["name"] in condition["message"]
+    assert "quota" in condition["message"]
+    world.wait_event("refused", "PodNotCreated")
+    world.admin.delete(QUOTAS, "full", world.namespace)
+    # The Job controller waits longer and longer between two tries.
+    world.wait("refused", "Succeeded", timeout=150)
 
 
 def test_a_missing_claim_is_told_while_the_job_still_waits(world: World) -> None:

@@ -167,7 +167,7 @@ class World:
 
     # -- waiting
 
-    def wait(self, name: str, state: str, timeout: float = 30) -> Object:
+    def wait(self, name: str, state: str, timeout: float = 60) -> Object:
         """Until the job is in a state; its status then."""
         wait_for(
             lambda: self.status(name).get("state") == state, timeout, f"{name} is {state}",
@@ -186,7 +186,7 @@ class World:
         )  # fmt: skip
 
     def wait_condition(
-        self, name: str, kind: str, status: str, reason: str = "", timeout: float = 30
+        self, name: str, kind: str, status: str, reason: str = "", timeout: float = 60
     ) -> Object:
         def holds() -> bool:
             found = self.condition(name, kind)
@@ -198,14 +198,14 @@ class World:
         )  # fmt: skip
         return self.condition(name, kind)
 
-    def wait_events(self, name: str, *reasons: str, timeout: float = 10) -> None:
+    def wait_events(self, name: str, *reasons: str, timeout: float = 30) -> None:
         """Until the job's events are these: an event follows the status it tells of."""
         wait_for(
             lambda: self.events(name) == list(reasons), timeout, f"{name} has told {reasons}",
             seen=lambda: self.events(name),
         )  # fmt: skip
 
-    def wait_event(self, name: str, reason: str, timeout: float = 10) -> None:
+    def wait_event(self, name: str, reason: str, timeout: float = 30) -> None:
         wait_for(
             lambda: reason in self.events(name), timeout, f"{name} has told {reason}",
             seen=lambda: self.events(name),
