@@ -3,6 +3,9 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 
+# Tests start hundreds of processes: without bytecode each would compile its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-all lint types layers generate check-generated bench clean
 
 setup: .venv/.synced ## The locked environment

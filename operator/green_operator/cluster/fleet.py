@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,6 +72,30 @@ class FleetPlanner:
         self._wake.set()
         return await future
 
+    async def replan(self) -> list[Key]:
+        """Plan anew what new outlooks concern; the jobs whose plan says something else now.
+
+        All others keep their plan, so that a forecast that moves a little moves nothing here.
+        """
+        now = self._clock()
+        stale = [(k, p) for k, p in self._planned.items() if not self._is_current(p)]
+        changed = []
+        for begin in range(0, len(stale), _BATCH):
+            batch = stale[begin : begin + _BATCH]
+            plans = self._plan_together([planned.request for _, planned in batch], now)
+            for key, planned in batch:
+                if self._planned.get(key) is not planned:
+                    continue  # it was planned or forgotten meanwhile
+                plan = plans[planned.request.key]
+                # What is left of a job that runs is not what it was when it was planned.
+                if planned.plan.runs_at(now) or plan.differs_from(planned.plan):
+                    del self._planned[key]
+                    changed.append(key)
+                else:
+                    planned.outlooks = self._known(planned.request)
+            await asyncio.sleep(0)
+        return changed
+
     def forget(self, key: Key) -> None:
         """The job is gone or has ended."""
         self._planned.pop(key, None)
@@ -83,12 +106,17 @@ class FleetPlanner:
         return known.until if known is not None else None
 
     def _holds(self, known: _Planned, request: JobRequest, *, running: bool) -> bool:
-        if self._clock() >= known.until or self._known(request) != known.outlooks:
+        if self._clock() >= known.until or not self._is_current(known):
             return False
         if running:
             # What is left shrinks by the second; the edges bring a new plan soon enough.
             return _steady(known.request) == _steady(request)
         return known.request == request
+
+    def _is_current(self, planned: _Planned) -> bool:
+        """By identity: to compare two outlooks slot by slot takes longer than to plan."""
+        outlooks = self._known(planned.request)
+        return all(a is b for a, b in zip(outlooks, planned.outlooks, strict=True))
 
     def _known(self, request: JobRequest) -> tuple[Outlook | None, ...]:
         outlooks = self._outlooks()
@@ -99,15 +127,9 @@ class FleetPlanner:
         items = list(asked.items())
         for begin in range(0, len(items), _BATCH):
             batch = items[begin : begin + _BATCH]
-            started = time.perf_counter()
-            fleet = Fleet(
-                requests=tuple(request for _, (request, _) in batch),
-                outlooks=self._outlooks(),
-                outage_margin=self._margin,
-            )
             now = self._clock()
             try:
-                plans = plan_fleet(fleet, now)
+                plans = self._plan_together([request for _, (request, _) in batch], now)
             except Exception as error:
                 # One job that cannot be planned must not end the others' planner.
                 _logger.exception("a defect of the planner")
@@ -122,8 +144,12 @@ class FleetPlanner:
                 )
                 if not future.done():
                     future.set_result(plan)
-            self._metrics.plan_seconds.observe(time.perf_counter() - started)
             await asyncio.sleep(0)
+
+    def _plan_together(self, requests: Sequence[JobRequest], now: datetime) -> dict[str, Plan]:
+        fleet = Fleet(tuple(requests), self._outlooks(), self._margin)
+        with self._metrics.plan_seconds.time():
+            return plan_fleet(fleet, now)
 
 
 def _steady(request: JobRequest) -> object:

@@ -26,7 +26,7 @@ from green_operator.cluster.queue import WorkQueue
 from green_operator.cluster.reconciler import Reconciler, utc_now
 from green_operator.cluster.recorder import Recorder
 from green_operator.cluster.sweep import Sweeper
-from green_operator.cluster.zones import Zones
+from green_operator.cluster.zones import News, Zones
 from green_operator.feeds.client import Client, open_session
 from green_operator.feeds.providers import Endpoints
 from green_operator.metrics import Metrics, OperatorMetrics
@@ -173,10 +173,14 @@ class Operator:
             for each in work:
                 group.create_task(each)
 
-    def _replan(self) -> None:
-        """The zones have changed: every job that has not ended is planned anew."""
+    async def _replan(self, news: News) -> None:
+        """The zones have changed: jobs whose plan that changes are looked at."""
+        if news is News.OUTLOOKS:
+            for key in await self._planner.replan():
+                self.queue.add(key)
+            return
         for key, record in self.index.jobs.items():
-            if record.standing is None or not record.standing[2].is_final:
+            if record.standing is None or not record.standing.state.is_final:
                 self.queue.add(key)
 
     async def _sweep(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Any, Final
 
 from green_api.base import Signal, describe_problems
@@ -42,6 +43,16 @@ _NO_ZONE: Final = Resolution(None, None, "no GridZone is the default one, and th
 def history_name(zone: str) -> str:
     """The ConfigMap that keeps what was observed of a zone."""
     return f"green-training-history-{zone}"
+
+
+class News(IntEnum):
+    """What a refresh of the zones has changed, the more the higher."""
+
+    NONE = 0
+    OUTLOOKS = 1
+    """What is known ahead of some zone."""
+    PLACES = 2
+    """Which zones there are, or which is the default one: where jobs may run."""
 
 
 class OperatorReferences:
@@ -94,6 +105,7 @@ class Zones:
         self._failures: dict[str, int] = {}
         self._stored: dict[str, tuple[datetime, bytes]] = {}
         self._nodes: dict[str, tuple[datetime, Mapping[str, str]]] = {}
+        self._places: tuple[frozenset[str], str | None] = (frozenset(), None)
         self._changed = asyncio.Event()
 
     def put(self, body: Mapping[str, Any]) -> None:
@@ -121,11 +133,11 @@ class Zones:
         """All zones that are known."""
         return frozenset(self._zones)
 
-    async def run(self, on_change: Callable[[], None]) -> None:
+    async def run(self, on_change: Callable[[News], Awaitable[None]]) -> None:
         """Poll the sources when they are due; tell when what is planned by has changed."""
         while True:
-            if await self.refresh():
-                on_change()
+            if news := await self.refresh():
+                await on_change(news)
             await self._keep_history()
             due = self._feeds.next_poll()
             now = self._clock()
@@ -133,8 +145,8 @@ class Zones:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), sleep.total_seconds())
 
-    async def refresh(self) -> bool:
-        """Bring everything up to now; whether what is planned by has changed."""
+    async def refresh(self) -> News:
+        """Bring everything up to now; what of it jobs are planned by."""
         if self._changed.is_set():
             self._changed.clear()
             self._feeds.set_zones(self._zones.values())
@@ -142,7 +154,7 @@ class Zones:
         now = self._clock()
         polled = await self._feeds.refresh(now)
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        before = self._resolutions, self._outlooks
+        before = self._outlooks
         self._resolutions = {
             name: self._feeds.resolution(name, day - _PAST, now, day + _AHEAD)
             for name in self._zones
@@ -153,12 +165,12 @@ class Zones:
             if r.outlook is not None
         }
         self._measure(polled, now)
-        return (
-            {n: r.description for n, r in before[0].items()}
-            != {n: r.description for n, r in self._resolutions.items()}
-            or before[1].keys() != self._outlooks.keys()
-            or any(self._outlooks[n] is not before[1][n] for n in self._outlooks)
-        )
+        places, self._places = self._places, (self.names, self._default())
+        if places != self._places:
+            return News.PLACES
+        if any(self._outlooks.get(n) is not before.get(n) for n in before | self._outlooks):
+            return News.OUTLOOKS
+        return News.NONE
 
     def outlooks(self) -> Mapping[str, Outlook]:
         """By zone, what is planned by; the same object as long as nothing ahead has changed."""

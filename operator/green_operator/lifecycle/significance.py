@@ -7,10 +7,10 @@ from typing import Final
 
 from green_api.status import JobStatus
 
+from green_operator.plan.types import NOTICEABLE_SHARE
+
 FIGURES_EVERY: Final = timedelta(minutes=5)
 """Figures alone are written so often."""
-# What is expected of a plan moves with each forecast; below so much of it nobody decides otherwise.
-_NOTICEABLE_SHARE: Final = 0.05
 
 
 def is_significant(
@@ -55,4 +55,4 @@ def _is_noticeable(previous: JobStatus, status: JobStatus) -> bool:
         return False
     old = previous.plan.expected_emissions_micrograms or 0
     new = status.plan.expected_emissions_micrograms or 0
-    return abs(new - old) > _NOTICEABLE_SHARE * max(old, 1)
+    return abs(new - old) > NOTICEABLE_SHARE * max(old, 1)

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from green_api.base import Signal
 from green_api.units import Emissions, Energy, Intensity, Power
+
+NOTICEABLE_SHARE: Final = 0.05
+"""What is expected of a plan moves with each forecast; for less nobody decides otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,17 @@ class Plan:
     def runs_at(self, moment: datetime) -> bool:
         """Whether the job is to run at this moment."""
         return any(window.start <= moment < window.end for window in self.windows)
+
+    def differs_from(self, other: Plan) -> bool:
+        """Whether it says something else that matters: when, where, why, or what is expected."""
+        if (self.windows, self.zone, self.reason) != (other.windows, other.zone, other.reason):
+            return True
+        if (self.signal, self.latest_start) != (other.signal, other.latest_start):
+            return True
+        mine, its = (
+            p.expected.emissions.grams if p.expected.emissions else 0.0 for p in (self, other)
+        )
+        return abs(mine - its) > NOTICEABLE_SHARE * its
 
     @property
     def saving(self) -> Emissions | None:
