@@ -61,7 +61,7 @@ def settings() -> kopf.OperatorSettings:
     lean.persistence.progress_storage = _NoProgress()
     lean.posting.enabled = False
     lean.scanning.disabled = True
-    lean.watching.chunk_size = 500
+    lean.watching.chunk_size = 200
     lean.watching.label_selectors["batch", "v1", "jobs"] = JOB_LABEL
     lean.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
     lean.queueing.idle_timeout = 0.05

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
 import sys
 import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import yaml
@@ -25,6 +26,10 @@ from kubernetes.aio.config import (
 from green_operator.cluster.http import serve
 from green_operator.cluster.operator import Operator
 from green_operator.handlers import registry, watch
+
+# Ten thousand records live long: to look through them after every 700 new objects takes a sixth of
+# the CPU of a start.
+_OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 
 # A traceback with its local variables may hold what no log should.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -55,6 +60,7 @@ def run(
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(2) from None
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     # A restarted container has its pod's name again, and must not take its old lease for its own.
     who = f"{identity or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     asyncio.run(_run(settings, namespace, who, port))

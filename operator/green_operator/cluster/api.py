@@ -27,7 +27,7 @@ FIELD_MANAGER: Final = "green-training"
 _TIMEOUT_SECONDS: Final = 15.0
 _ATTEMPTS: Final = 4
 _LONGEST_WAIT_SECONDS: Final = 10.0
-_PAGE: Final = 500
+_PAGE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from green_api.base import Provenance, Signal
@@ -44,6 +45,16 @@ class Standing(NamedTuple):
 
 def standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
     """How a job is counted, from its status."""
+    return _shared(_standing(job, status))
+
+
+@lru_cache(maxsize=1024)
+def _shared(standing: Standing) -> Standing:
+    """Thousands of jobs stand alike, and each of them would keep its own."""
+    return standing
+
+
+def _standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
     namespace, task = job.metadata.namespace, job.spec.task.kind
     if status is None:
         return Standing(namespace, task, State.ACCEPTED, "")
@@ -170,10 +181,12 @@ class Metrics:
         key = _key(job)
         if key in self._counted:
             return
-        self._counted[key] = used = self._used(job, statement, with_tails=ended)
-        self._whole[key] = self._used(job, statement, with_tails=True)
         if ended:
             self._ended.add(key)
+        if not statement.parts:
+            return
+        self._counted[key] = used = self._used(job, statement, with_tails=ended)
+        self._whole[key] = self._used(job, statement, with_tails=True)
         for total, labels in used:
             total.begin(labels)
 
