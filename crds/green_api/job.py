@@ -13,14 +13,13 @@ from green_api.base import (
     DnsSubdomain,
     Duration,
     Model,
-    Quantity,
     Resource,
     Rule,
     Timestamp,
     ZoneName,
     is_duration,
-    parse_quantity,
 )
+from green_api.resources import Resources
 from green_api.status import JobStatus
 from green_api.task import Task
 
@@ -107,22 +106,6 @@ class Schedule(Model):
             field="completeWithin",
         ),
     )
-
-
-class Resources(Model):
-    """What one pod of the job reserves."""
-
-    gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """Whole GPUs."""
-    cpu: Quantity = "1"
-    """CPU cores."""
-    memory: Quantity = "2Gi"
-    """Memory."""
-
-    @property
-    def cores(self) -> float:
-        """CPU cores as a number."""
-        return parse_quantity(self.cpu)
 
 
 class Storage(Model):
@@ -262,7 +245,19 @@ class JobSpec(Model):
             holds=lambda s: s.storage is not None or s.task.compress is None,
             field="storage",
         ),
+        Rule(
+            cel="has(self.storage) || !has(self.task.federate)",
+            message="a federate job needs storage.claimName for its server's checkpoints and model",
+            holds=lambda s: s.storage is not None or s.task.federate is None,
+            field="storage",
+        ),
     )
+
+    def resources_of(self, role: str) -> Resources:
+        """What the pod of a role reserves."""
+        federate = self.task.federate
+        own = federate.resources_of(role) if federate is not None else None
+        return own or self.resources
 
 
 class ObjectMeta(Model):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from green_api.errors import TaskConfigError
-from green_api.task import BuiltinData, Data
+from green_api.learning import BuiltinData, Data
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -40,7 +40,7 @@ from green_operator.lifecycle.significance import FIGURES_EVERY, is_significant
 from green_operator.lifecycle.types import Decision, Obstacle, Snapshot
 from green_operator.metrics import Metrics, standing
 from green_operator.objects.observed import PodRecord
-from green_operator.objects.rejected import rejected_status
+from green_operator.objects.rejected import rejected_status, unsupported
 
 _logger = logging.getLogger(__name__)
 
@@ -104,6 +104,9 @@ class Reconciler:
             previous = JobStatus.model_validate(status) if status else None
         except ValidationError as error:
             await self._reject(key, record, body, describe_problems(error))
+            return
+        if problems := unsupported(job):
+            await self._reject(key, record, body, problems)
             return
         if job.metadata.model_extra and job.metadata.model_extra.get("deletionTimestamp"):
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from green_api import GROUP
+from green_api.federate import SERVER
+from green_api.task import ONLY_ROLE
 
 JOB_LABEL: Final = f"{GROUP}/job"
 """The GreenTrainingJob's name, on Jobs and pods."""
@@ -26,3 +28,8 @@ def run_name(job: str, uid: str, number: int) -> str:
 def folder_name(job: str, uid: str) -> str:
     """The job's folder on its claim; another job of the same name has another one."""
     return f"{job}-{uid[:5]}"
+
+
+def role_folder(folder: str, role: str) -> str:
+    """A role's folder on its claim: a site's never is the job's own, whatever claim it lies on."""
+    return folder if role in (ONLY_ROLE, SERVER) else f"{folder}/sites/{role}"

@@ -20,9 +20,11 @@ from green_api.contract import (
     TASK_FILE_ENV,
     TERMINATION_FILE_ENV,
     ExitCode,
+    Federation,
     TaskDocument,
 )
 from green_api.job import GreenTrainingJob
+from green_api.task import ONLY_ROLE
 
 from green_operator.account.power import PowerTable
 from green_operator.objects.names import (
@@ -32,6 +34,7 @@ from green_operator.objects.names import (
     RUN_LABEL,
     TASK_ANNOTATION,
     folder_name,
+    role_folder,
     run_name,
 )
 
@@ -43,15 +46,32 @@ _TERMINATION_FILE: Final = "/dev/termination-log"
 
 
 def task_document(
-    job: GreenTrainingJob, folder: str, table: PowerTable, journal_interval: timedelta
+    job: GreenTrainingJob,
+    folder: str,
+    table: PowerTable,
+    journal_interval: timedelta,
+    role: str = ONLY_ROLE,
+    federation: Federation | None = None,
 ) -> TaskDocument:
-    """What the job's attempts are told."""
-    resources = job.spec.resources
+    """What the attempts of a role are told.
+
+    Args:
+        job: the job.
+        folder: its own, on a claim.
+        table: what its hardware draws.
+        journal_interval: between two entries.
+        role: one of the task's.
+        federation: what a federated role is told beside.
+
+    """
+    resources = job.spec.resources_of(role)
     return TaskDocument(
         namespace=job.metadata.namespace,
         name=job.metadata.name,
-        folder=folder,
+        folder=role_folder(folder, role),
         task=job.spec.task,
+        role=role,
+        federation=federation,
         gpus=resources.gpus,
         cores=resources.cores,
         gpu_watts=table.gpu.watts,

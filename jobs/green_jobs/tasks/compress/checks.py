@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 from green_api.errors import TaskConfigError
-from green_api.task import Network
+from green_api.learning import Network
 from torch import Tensor
 from torch.utils.data import TensorDataset
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import torch
 from green_api.contract import ModelFigures, Result
-from green_api.task import Export
+from green_api.learning import Export
 from pydantic import JsonValue
 
 from green_jobs import data

@@ -10,7 +10,8 @@ import copy
 from dataclasses import dataclass
 from typing import Final
 
-from green_api.task import Compress, Export, Step
+from green_api.learning import Export
+from green_api.task import Compress, Step
 
 from green_jobs import data
 from green_jobs.learning.schedule import Schedule
