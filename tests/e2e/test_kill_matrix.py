@@ -209,7 +209,7 @@ def _check_meter(run: Greenctl, job: JobState, meter: Path) -> None:
         log = meter / f"{attempt.uid}.log"
         told = [int(line.split()[1]) for line in log.read_text().split("\n")[:-1]] if log.exists() else []  # fmt: skip
         deltas = [(value - told[0]) / 1000 for value in told]
-        reported = _gpu_joules([e for e in job.entries if e.attempt == attempt.uid])
+        reported = _gpu_joules([e for e in job.lead.entries if e.attempt == attempt.uid])
         journal = run.output / NAME / "journal" / f"{attempt.uid}.jsonl"
         journalled = _gpu_joules(_read(journal))
         if attempt is job.attempts[-1]:
@@ -219,7 +219,7 @@ def _check_meter(run: Greenctl, job: JobState, meter: Path) -> None:
         else:
             assert reported == journalled
         assert set(reported) <= set(deltas)
-        if any(e.mark is Mark.ENDED for e in job.entries if e.attempt == attempt.uid):
+        if any(e.mark is Mark.ENDED for e in job.lead.entries if e.attempt == attempt.uid):
             assert reported[-1] == deltas[-1]
     measured = sum(_most(job, attempt) for attempt in job.attempts)
     assert job.status is not None
@@ -240,7 +240,7 @@ def _gpu_joules(entries: Sequence[JournalEntry]) -> list[float]:
 
 
 def _most(job: JobState, attempt: AttemptState) -> float:
-    entries = [e for e in job.entries if e.attempt == attempt.uid]
+    entries = [e for e in job.lead.entries if e.attempt == attempt.uid]
     if attempt.current is not None:
         entries.append(attempt.current)
     return max(_gpu_joules(entries), default=0.0)
@@ -249,7 +249,7 @@ def _most(job: JobState, attempt: AttemptState) -> float:
 def _check_tails(run: Greenctl, job: JobState) -> None:
     """One tail for each attempt that ended without a word, and none for any other."""
     clock = run.state.clock
-    records = attempt_records(job, clock)
+    records = attempt_records(job.lead, clock)
     tails = {r.uid: tail for r in records if (tail := _tail(r)) is not None}
     silent = [r for r in records if r.samples and all(s.mark is not Mark.ENDED for s in r.samples)]
     never_seen = [r for r in records if not r.samples and r.end is not None and r.end > r.start]
@@ -276,7 +276,7 @@ def _phase(run: Greenctl, attempt: AttemptState) -> str:
 def _check_repeated_work(run: Greenctl, job: JobState) -> None:
     """Training is checkpointed each interval; the exports, a few seconds, are made anew."""
     for attempt in job.attempts[:-1]:
-        own = [e for e in job.entries if e.attempt == attempt.uid]
+        own = [e for e in job.lead.entries if e.attempt == attempt.uid]
         working = [e.time for e in own if e.mark is Mark.WORKING]
         saved = [e.time for e in own if e.mark is Mark.SAVED]
         if working and attempt.ended is not None and _phase(run, attempt) != "export":

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -141,12 +142,17 @@ def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher
     watcher = _MetricsWatcher(session.jobs)
     now = session.clock.at(wall_clock())
     for job in session.jobs:
-        known = given.zones.resolve(job.state.created, now, now + timedelta(hours=1))
-        job.account(session.clock, known.recorded)
+        known = partial(_recorded, given, job.state.created, now)
+        job.account(session.clock, known)
         if job.statement is not None:
             watcher.metrics.begin_after(job.job, job.statement, ended=job.is_final)
     watcher.metrics.serve(port)
     return watcher
+
+
+def _recorded(given: Input, start: datetime, now: datetime, zone: str | None) -> Outlook | None:
+    end = now + timedelta(hours=1)
+    return given.zones.resolve_zone(zone, start, now, end).recorded
 
 
 def _report(console: Console, given: Input, session: Session, output: Path) -> None:

@@ -35,6 +35,8 @@ class Round(Model):
     """By site, why its update does not."""
     bytes: dict[str, int] = {}
     """By site, size of weights sent to it and back."""
+    seconds: float = 0.0
+    """How long it took."""
 
 
 class _Record(Model):
