@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import yaml
 from green_api.config import OperatorConfig
-from green_api.contract import MAX_DOCUMENT_BYTES, Outcome, Summary, TaskDocument
+from green_api.contract import MAX_DOCUMENT_BYTES, Federation, Outcome, Summary, TaskDocument
 from green_api.job import GreenTrainingJob
 from green_operator.account.power import DEFAULT_POWER
 from green_operator.lifecycle.types import RunEnd
 from green_operator.objects.names import TASK_ANNOTATION
 from green_operator.objects.observed import pod_record, run_record
-from green_operator.objects.run import run_job
+from green_operator.objects.rejected import unsupported
+from green_operator.objects.run import run_job, task_document
 from green_operator.objects.views import obstacle, run_view
 
 from tests.unit.factories import T0, hours, manifest
@@ -181,3 +182,35 @@ def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
     record = pod_record(pod_body(broken))
     assert record.started is None
     assert record.is_over
+
+
+def test_what_works_on_one_machine_alone_is_named() -> None:
+    federate = {
+        "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1,
+        "partition": {"sites": 2},
+    }  # fmt: skip
+    assert unsupported(stored()) == []
+    (problem,) = unsupported(stored(task={"federate": federate}))
+    assert problem.startswith("spec.task.federate: runs on one machine alone so far")
+
+
+def test_each_role_is_told_its_own_place_and_reservation() -> None:
+    sites = [
+        {"name": "a", "claimName": "data-a"},
+        {"name": "b", "claimName": "data-b", "resources": {"gpus": 2, "cpu": 3}},
+    ]
+    federate = {
+        "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1, "sites": sites,
+    }  # fmt: skip
+    job = stored(task={"federate": federate})
+    told = Federation(server="shrink.team-a.svc:9092", listen="0.0.0.0:9092")
+    documents = {
+        role: task_document(job, "shrink-0f8fa", DEFAULT_POWER, timedelta(minutes=5), role, told)
+        for role in job.spec.task.roles
+    }
+    assert list(documents) == ["server", "a", "b"]
+    assert [d.folder for d in documents.values()] == [
+        "shrink-0f8fa", "shrink-0f8fa/sites/a", "shrink-0f8fa/sites/b",
+    ]  # fmt: skip
+    assert [(d.gpus, d.cores) for d in documents.values()] == [(0, 2), (0, 2), (2, 3)]
+    assert all(d.federation == told for d in documents.values())

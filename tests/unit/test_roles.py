@@ -201,9 +201,9 @@ def test_the_sites_are_waited_for_and_then_told_to_go() -> None:
         attempt="s", outcome=Outcome.SUCCEEDED, message="all 4 rounds are done",
         result=Result(rounds=rounds), report_sha256="0" * 64, report_path="x/report.json",
     )  # fmt: skip
-    gone = a_run(suspend=False, end=RunEnd.COMPLETE)
+    gone, stopped = a_run(suspend=False, end=RunEnd.COMPLETE), a_run(suspend=True)
     over = decide(
-        federated(parts={SERVER: replace(ended, summary=summary), "a": gone, "b": gone})
+        federated(parts={SERVER: replace(ended, summary=summary), "a": gone, "b": stopped})
     ).status
     assert over.state is State.SUCCEEDED
     assert rows(over)["a"].bytes == 100

@@ -54,7 +54,8 @@ def role_statuses(snapshot: Snapshot) -> list[RoleStatus] | None:
     rounds = rounds_of(snapshot)
     known = snapshot.previous.roles if snapshot.previous is not None else None
     before = {row.name: row for row in known or ()}
-    return [_row(view, rounds, before.get(view.name)) for view in snapshot.roles]
+    is_over = snapshot.run is not None and snapshot.run.end is RunEnd.COMPLETE
+    return [_row(view, rounds, before.get(view.name), is_over=is_over) for view in snapshot.roles]
 
 
 def rounds_of(snapshot: Snapshot) -> RoundsProgress | None:
@@ -65,8 +66,10 @@ def rounds_of(snapshot: Snapshot) -> RoundsProgress | None:
     return snapshot.progress.rounds if snapshot.progress is not None else None
 
 
-def _row(view: RoleView, rounds: RoundsProgress | None, before: RoleStatus | None) -> RoleStatus:
-    state, message = _state(view.run)
+def _row(
+    view: RoleView, rounds: RoundsProgress | None, before: RoleStatus | None, *, is_over: bool
+) -> RoleStatus:
+    state, message = _state(view.run, is_over=is_over)
     own = _figures(view.name, rounds)
     if own is None and before is not None:
         # What nobody says now is kept.
@@ -91,12 +94,13 @@ def _row(view: RoleView, rounds: RoundsProgress | None, before: RoleStatus | Non
     )
 
 
-def _state(run: RunView | None) -> tuple[RoleState, str]:
+def _state(run: RunView | None, *, is_over: bool) -> tuple[RoleState, str]:
     if run is None:
         return RoleState.WAITING, ""
     if run.end is RunEnd.FAILED:
         return RoleState.FAILED, run.message
-    if run.end is RunEnd.COMPLETE:
+    # A site that was away when the others were told to end has nothing left to do.
+    if run.end is RunEnd.COMPLETE or is_over:
         return RoleState.ENDED, ""
     if run.running:
         return RoleState.RUNNING, ""
