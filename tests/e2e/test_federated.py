@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +25,7 @@ from green_api.federate import SERVER
 from green_api.status import ConditionType, JobStatus, RoleState, RoleStatus
 from green_api.units import Power
 from green_jobs import models
+from green_operator.local.federation import credentials_folder
 from green_operator.local.state import AttemptState, JobState
 
 from tests.conftest import SEED, WHOLE
@@ -300,7 +303,7 @@ def test_a_site_that_cannot_work_is_named_and_the_job_ends_as_it_says(tmp_path: 
         sites=[{"name": n, "claimName": f"data-{n}"} for n in ("a", "b")],
         data={"entrypoint": "sets:load"},
         onStalled="Fail",
-        stalledTimeout="60s",
+        stalledTimeout="25s",
     )
     run = greenctl(tmp_path, job)
     finished = run.run()
@@ -314,3 +317,31 @@ def test_a_site_that_cannot_work_is_named_and_the_job_ends_as_it_says(tmp_path: 
     assert len(run.job(NAME).roles["b"].attempts) == 1
     assert (run.output / "claims/data-a" / NAME / "sites/a/journal").is_dir()
     assert not [c for c in status.conditions if c.type is ConditionType.STALLED]
+
+
+def test_sites_with_wrong_credentials_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    """One trusts another authority, one's key is not known to the server."""
+    job = federate(partition={"sites": 3}, minSites=1, rounds=2)
+    job["spec"]["suspend"] = True  # type: ignore[index]
+    job["spec"]["retries"] = 0  # type: ignore[index]
+    paused = greenctl(tmp_path, job).run()
+    assert paused.returncode == ExitCode.INTERRUPTED
+    job["spec"]["suspend"] = False  # type: ignore[index]
+    run = greenctl(tmp_path, job)
+    state = run.job(NAME)
+    sites = ["site-0", "site-1", "site-2"]
+    now = datetime.now(UTC)
+    made = credentials_folder(run.output / ".greenctl", f"{state.uid}-1", sites, now)
+    other = credentials_folder(tmp_path, "other", sites, now)
+    shutil.copy(other / "site-1/ca.pem", made / "site-1/ca.pem")
+    shutil.copy(other / "site-2/site.key", made / "site-2/site.key")
+    finished = run.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    shown = rows(status_of(run))
+    assert shown[SERVER].state is shown["site-0"].state is RoleState.ENDED
+    assert shown["site-1"].state is shown["site-2"].state is RoleState.FAILED
+    assert "site site-1: 127.0.0.1:" in shown["site-1"].message
+    assert "shows a wrong certificate" in shown["site-1"].message
+    assert "site site-2: the server does not let it in" in shown["site-2"].message
+    for file in (made / SERVER).iterdir():
+        assert file.stat().st_mode & 0o077 == 0

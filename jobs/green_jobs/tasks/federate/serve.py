@@ -118,19 +118,22 @@ class _Teller:
     details: dict[str, JsonValue] = field(default_factory=dict)
     _is_over: bool = False
 
+    def begins(self, state: State) -> None:
+        """Tell where the rounds stand."""
+        self._tell(state, self._next(state), "")
+
     def went_on(self, state: State, *, is_saved: bool) -> None:
-        """Tell the rounds so far, and what comes."""
-        task, rounds = self.attempt.task, state.rounds
-        metrics = {}
-        if rounds:
-            metrics = {"accuracy": rounds[-1].accuracy, "loss": rounds[-1].loss}
-            _LOG.info(
-                "round %d of %d: accuracy %.4f, loss %.4f, %d of %d sites, %.1f s",
-                len(rounds), task.rounds, rounds[-1].accuracy, rounds[-1].loss,
-                len(rounds[-1].sites), task.count, rounds[-1].seconds,
-            )  # fmt: skip
-        phase = f"round {min(state.next_round, task.rounds)} of {task.rounds}"
-        self._tell(state, phase, "", is_saved=is_saved, **metrics)
+        """Tell what the last round brought, and what comes."""
+        task, last = self.attempt.task, state.rounds[-1]
+        _LOG.info(
+            "round %d of %d: accuracy %.4f, loss %.4f, %d of %d sites, %.1f s",
+            last.number, task.rounds, last.accuracy, last.loss, len(last.sites), task.count,
+            last.seconds,
+        )  # fmt: skip
+        phase = self._next(state)
+        if not is_saved:
+            phase += "; the last one's checkpoint cannot be written: is the disk full?"
+        self._tell(state, phase, "", is_saved=is_saved, accuracy=last.accuracy, loss=last.loss)
 
     def waits(self, state: State, why: str) -> None:
         """Tell who is waited for."""
@@ -148,6 +151,10 @@ class _Teller:
         self._tell(state, "export", "")
         self.result, self.details = _leave_model(self.attempt, self.net, self.sets, state, why)
         self._is_over = True
+
+    def _next(self, state: State) -> str:
+        rounds = self.attempt.task.rounds
+        return f"round {min(state.next_round, rounds)} of {rounds}"
 
     def _tell(
         self, state: State, phase: str, stalled: str, *, is_saved: bool = False, **metrics: float

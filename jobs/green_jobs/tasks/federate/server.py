@@ -51,8 +51,11 @@ class StalledError(GreenError):
 class Teller(Protocol):
     """Is told how the rounds go."""
 
+    def begins(self, state: State) -> None:
+        """Rounds are made from here on."""
+
     def went_on(self, state: State, *, is_saved: bool) -> None:
-        """The last round stands, in a checkpoint where the disk took it; also told at the start."""
+        """One more round is done, and stands in a checkpoint where the disk took it."""
 
     def waits(self, state: State, why: str) -> None:
         """Too few sites are there, or sent an update that counts, for a moment so far."""
@@ -157,7 +160,7 @@ class Server:
             is_stopped=lambda: self.signals.stop_requested,
         )
         rounds = Rounds(self.task, federation, self.evaluate, self.seed)
-        self.teller.went_on(self._state, is_saved=False)
+        self.teller.begins(self._state)
         stall: _Stall | None = None
         while not (why := is_over(self.task, self._state.rounds)):
             self._check_stopped()
