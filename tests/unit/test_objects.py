@@ -17,7 +17,6 @@ from green_operator.account.power import DEFAULT_POWER
 from green_operator.lifecycle.types import RunEnd
 from green_operator.objects.names import TASK_ANNOTATION
 from green_operator.objects.observed import pod_record, run_record
-from green_operator.objects.rejected import unsupported
 from green_operator.objects.run import run_job, task_document
 from green_operator.objects.views import obstacle, run_view
 
@@ -173,6 +172,15 @@ def test_a_pod_that_ended_well_counts_as_running_until_the_job_says_complete() -
     assert view.end is None
 
 
+def test_a_run_between_two_attempts_is_still_to_be_held() -> None:
+    """It has no pod now, and would have one later that nobody accounts for."""
+    body = job_body(failed=1)
+    body["spec"]["suspend"] = False
+    assert run_view(run_record(body), [], hours(1)).active == 1
+    body["spec"]["suspend"] = True
+    assert run_view(run_record(body), [], hours(1)).active == 0
+
+
 def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
     """Kubernetes says so of a StartError; it would be billed for half a century."""
     broken = {
@@ -182,16 +190,6 @@ def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
     record = pod_record(pod_body(broken))
     assert record.started is None
     assert record.is_over
-
-
-def test_what_works_on_one_machine_alone_is_named() -> None:
-    federate = {
-        "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1,
-        "partition": {"sites": 2},
-    }  # fmt: skip
-    assert unsupported(stored()) == []
-    (problem,) = unsupported(stored(task={"federate": federate}))
-    assert problem.startswith("spec.task.federate: runs on one machine alone so far")
 
 
 def test_each_role_is_told_its_own_place_and_reservation() -> None:

@@ -58,6 +58,7 @@ CLAIMS: Final = Resource("/api/v1", "persistentvolumeclaims")
 EVENTS: Final = Resource("/apis/events.k8s.io/v1", "events")
 CONFIG_MAPS: Final = Resource("/api/v1", "configmaps")
 SECRETS: Final = Resource("/api/v1", "secrets")
+SERVICES: Final = Resource("/api/v1", "services")
 LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
 
 

@@ -1,4 +1,4 @@
-"""The status of a stored object that this version cannot read, or cannot work with."""
+"""The status of a stored object that this version cannot read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from green_api.base import format_time
-from green_api.job import GreenTrainingJob
-
-
-def unsupported(job: GreenTrainingJob) -> list[str]:
-    """What a sound job asks for that works on one machine alone so far."""
-    if job.spec.task.federate is None:
-        return []
-    return ["spec.task.federate: runs on one machine alone so far, with `greenctl run`"]
 
 
 def rejected_status(
