@@ -76,6 +76,18 @@ class ApiError(Exception):
         super().__init__(message)
 
 
+class NameTakenError(ApiError):
+    """What is there under a name that we need is somebody else's.
+
+    Args:
+        what: its kind and name.
+
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(409, f"the {what} exists and is not this job's: delete or rename it")
+
+
 class Throttle:
     """A token bucket: so many requests a second on average, so many at once."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from green_operator.cluster.api import SECRETS, SERVICES, Api, ApiError, Object
+from green_operator.cluster.api import SECRETS, SERVICES, Api, ApiError, NameTakenError, Object
 from green_operator.cluster.seen import Seen
 from green_operator.objects.credentials import make_credentials
 from green_operator.objects.federation import run_secrets, run_service, server_hosts
@@ -36,7 +36,8 @@ class Credentials:
         """Make a Secret for each role and the Service; the token in the Secrets' names.
 
         Raises:
-            ApiError: the server refuses one, or the Service of that name is not this job's.
+            NameTakenError: the Service of that name is not this job's.
+            ApiError: the server refuses one.
 
         """
         made = self._sets.get(seen.record.uid)
@@ -73,7 +74,8 @@ class Credentials:
                 raise
             # Made before by us, unless the owner is another one.
             found = await self._api.get(SERVICES, seen.key[0], name)
-            owners = found["metadata"].get("ownerReferences", ()) if found is not None else ()
+            if found is None:
+                raise
+            owners = found["metadata"].get("ownerReferences", ())
             if not any(o["uid"] == seen.record.uid and o.get("controller") for o in owners):
-                message = f"the Service {name} exists and is not this job's"
-                raise ApiError(409, message) from None
+                raise NameTakenError(f"Service {name}") from None

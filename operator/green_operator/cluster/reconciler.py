@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from green_operator.account.power import PowerTable
 from green_operator.account.roles import sum_of
 from green_operator.account.statement import statement_of
-from green_operator.cluster.api import JOBS, Api, ApiError
+from green_operator.cluster.api import JOBS, Api, ApiError, NameTakenError
 from green_operator.cluster.claims import Claims
 from green_operator.cluster.credentials import Credentials
 from green_operator.cluster.fleet import FleetPlanner
@@ -116,9 +116,9 @@ class Reconciler:
         try:
             snapshot = await self._apply(seen, snapshot)
         except ApiError as error:
-            if error.status not in _REFUSALS:
+            if error.status not in _REFUSALS and not isinstance(error, NameTakenError):
                 raise
-            message = f"the API server refuses what the run needs: {error}"
+            message = f"what the run needs cannot be made: {error}"
             snapshot = replace(snapshot, refused=Obstacle("RunRefused", message))
             await self._conclude(seen, decide(snapshot), snapshot)
             raise

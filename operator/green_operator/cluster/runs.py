@@ -11,7 +11,7 @@ from typing import Any, Final
 from green_api.config import OperatorConfig
 
 from green_operator.account.power import PowerTable
-from green_operator.cluster.api import RUNS, Api, ApiError
+from green_operator.cluster.api import RUNS, Api, ApiError, NameTakenError
 from green_operator.cluster.credentials import Credentials
 from green_operator.cluster.index import Index
 from green_operator.cluster.seen import Seen
@@ -91,9 +91,10 @@ class Runs:
                 raise
             # Made before by us, unless the owner is another one.
             found = await self.api.get(RUNS, seen.key[0], body["metadata"]["name"])
-            if found is None or not seen.owns(found):
-                message = f"the Job {body['metadata']['name']} exists and is not this job's"
-                raise ApiError(409, message) from None
+            if found is None:
+                raise
+            if not seen.owns(found):
+                raise NameTakenError(f"Job {body['metadata']['name']}") from None
             made = found
         self.index.put_run(made)
         return run_record(made)
