@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -74,7 +74,7 @@ class Gatherer:
             plan=plan,
             intensity_known=self.zones.is_known(zone),
             intensity_source=self.zones.describe(zone),
-            run=self.view(seen, now),
+            run=self._view(seen, now),
             started=started,
             attempts=sum(book.attempts for book in books.values()),
             active_time=books[seen.lead].active_time(now),
@@ -91,6 +91,12 @@ class Gatherer:
             roles=self._roles(seen, statements, now) if seen.has_roles else (),
             closing_late=_is_closing_late(seen, now),
         )
+
+    def again(self, snapshot: Snapshot, seen: Seen) -> Snapshot:
+        """The snapshot with the run as it is now."""
+        views = self._views(seen, snapshot.now)
+        roles = tuple(replace(role, run=views.get(role.name)) for role in snapshot.roles)
+        return replace(snapshot, run=self._view(seen, snapshot.now), roles=roles)
 
     async def _confirm(self, seen: Seen) -> None:
         """Look at the server itself where a stale view would be dear."""
@@ -151,7 +157,7 @@ class Gatherer:
         waiting = f"waits until pod {left[0].name} of an earlier run has ended"
         return obstacle(left[0], now) or Obstacle("PodEnding", waiting)
 
-    def view(self, seen: Seen, now: datetime) -> RunView | None:
+    def _view(self, seen: Seen, now: datetime) -> RunView | None:
         """The newest run as decisions see it."""
         views = self._views(seen, now)
         if not views:

@@ -143,7 +143,7 @@ class Reconciler:
         desired = decide(snapshot).run
         if desired is None or not await self._runs.bring(seen, desired):
             return snapshot
-        return replace(snapshot, run=self._gatherer.view(seen, snapshot.now))
+        return self._gatherer.again(snapshot, seen)
 
     async def _conclude(self, seen: Seen, decision: Decision, snapshot: Snapshot) -> None:
         """Write the status if it says something new, tell it, and see to the next look."""

@@ -50,6 +50,9 @@ class Runs:
         lead = runs.get(seen.lead)
         if lead is None or lead.end is None:
             runs = await self._make_whole(seen, desired.number, runs)
+        elif not desired.suspend:
+            # Sites that were held when their server ended have nothing to come back to.
+            return False
         to_change = [r for r in runs.values() if r.end is None and r.suspend != desired.suspend]
         if to_change and desired.suspend and seen.running:
             # Once more before they go: what they have used and how far they are.
