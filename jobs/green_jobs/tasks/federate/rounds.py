@@ -163,6 +163,8 @@ class Rounds:
             sites=[update.site for update in good],
             dropped={r.site: r.reason[:_LONGEST_REASON] for r in rejections},
             bytes={u.site: size + u.size for u in good},
+            examples={u.site: cast("int", u.metrics["num-examples"]) for u in good},
+            accuracies={u.site: cast("float", u.metrics["accuracy"]) for u in good},
         )
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 
