@@ -197,6 +197,10 @@ class SiteProgress(Model):
     """Why the last of them was."""
     bytes: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Weights sent to it and back, of the rounds in which its update counted."""
+    examples: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """How many it trained on when its update last counted."""
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of its own training then, on its own data."""
 
 
 class RoundsProgress(Model):

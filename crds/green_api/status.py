@@ -327,6 +327,10 @@ class RoleStatus(Model):
     """Updates of it that were dropped."""
     bytes: Amount = 0
     """Weights sent to it and back; of the server, of all sites."""
+    examples: Amount | None = None
+    """How many a site trains on."""
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of a site's last training, on its own data; of the server, of the global weights on its test data."""
 
 
 class JobStatus(Model):

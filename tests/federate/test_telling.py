@@ -35,7 +35,13 @@ def a_round(number: int, **changes: object) -> Round:
 def test_what_each_site_did_is_told() -> None:
     task = a_task(partition={"sites": 3})
     rounds = [
-        a_round(1, dropped={"site-2": "it is not finite"}, bytes={"site-0": 10, "site-1": 20}),
+        a_round(
+            1,
+            dropped={"site-2": "it is not finite"},
+            bytes={"site-0": 10, "site-1": 20},
+            examples={"site-0": 9},
+            accuracies={"site-0": 7.0},
+        ),
         a_round(2, sites=["site-0"], dropped={"site-1": "x" * 300}, bytes={"site-0": 10}),
     ]
     told = rounds_progress(task, rounds, "site-2 is not there")
@@ -43,6 +49,7 @@ def test_what_each_site_did_is_told() -> None:
     assert [(s.name, s.rounds, s.dropped, s.bytes) for s in told.sites] == [
         ("site-0", 2, 0, 20), ("site-1", 1, 1, 20), ("site-2", 0, 1, 0),
     ]  # fmt: skip
+    assert told.sites[0].accuracy is None  # a site may say what it likes
     # Only of the last round: what was mended is no trouble any more.
     assert [len(s.reason) for s in told.sites] == [0, 200, 0]
     assert percentage(task, rounds) == 40.0

@@ -138,7 +138,7 @@ def progress(stalled: str = "") -> Progress:
         rounds=RoundsProgress(
             rounds=2, accuracy=0.8, stalled=stalled,
             sites=[
-                SiteProgress(name="a", rounds=2, bytes=100),
+                SiteProgress(name="a", rounds=2, bytes=100, examples=40, accuracy=0.75),
                 SiteProgress(name="b", rounds=1, bytes=50, dropped=1, reason="it is not finite"),
             ],
         )
@@ -155,7 +155,8 @@ def test_each_role_is_shown_with_what_it_used_in_its_own_zone() -> None:
     assert (found["a"].zone, found["a"].joules, found["a"].micrograms) == ("z-a", 3600, 500_000)
     assert (found["b"].rounds, found["b"].dropped_updates, found["b"].bytes) == (1, 1, 50)
     assert "not finite" in found["b"].message
-    assert (found[SERVER].rounds, found[SERVER].bytes) == (2, 150)
+    assert (found["a"].examples, found["a"].accuracy) == (40, 0.75)
+    assert (found[SERVER].rounds, found[SERVER].bytes, found[SERVER].accuracy) == (2, 150, 0.8)
     assert {row.state for row in found.values()} == {RoleState.RUNNING}
 
 

@@ -17,7 +17,10 @@ _STYLES: Final = {
     RoleState.ENDED: "bold green",
     RoleState.FAILED: "bold red",
 }
-_COLUMNS: Final = ("Role", "State", "Rounds", "Dropped", "Traffic", "Zone", "Energy", "Emitted", "")
+_COLUMNS: Final = (
+    "Role", "State", "Rounds", "Dropped", "Examples", "Accuracy", "Traffic", "Zone", "Energy",
+    "Emitted", "",
+)  # fmt: skip
 
 
 def roles_table(status: JobStatus) -> Table | None:
@@ -41,6 +44,8 @@ def _row(role: RoleStatus) -> list[str | Text]:
         Text(role.state.value, style=_STYLES[role.state]),
         str(role.rounds),
         str(role.dropped_updates) if role.dropped_updates else "",
+        "" if role.examples is None else f"{role.examples:,}",
+        "" if role.accuracy is None else f"{100 * role.accuracy:.1f} %",
         _size(role.bytes),
         role.zone or "",
         format_energy(Energy(role.joules)),

@@ -78,6 +78,8 @@ def _row(
             rounds=before.rounds,
             dropped=before.dropped_updates,
             bytes=before.bytes,
+            examples=before.examples,
+            accuracy=before.accuracy,
         )
     own = own or SiteProgress(name=view.name)
     dropped = f"its last update was dropped: {own.reason}" if own.reason else ""
@@ -91,6 +93,8 @@ def _row(
         rounds=own.rounds,
         dropped_updates=own.dropped,
         bytes=own.bytes,
+        examples=own.examples,
+        accuracy=own.accuracy,
     )
 
 
@@ -117,6 +121,7 @@ def _figures(role: str, rounds: RoundsProgress | None) -> SiteProgress | None:
         rounds=rounds.rounds,
         dropped=sum(site.dropped for site in rounds.sites),
         bytes=sum(site.bytes for site in rounds.sites),
+        accuracy=rounds.accuracy,
     )
 
 

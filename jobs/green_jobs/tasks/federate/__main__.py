@@ -13,10 +13,15 @@ from green_api.errors import TaskConfigError
 from green_jobs import outcome
 from green_jobs.lock import LockLostError
 from green_jobs.signals import Signals
+from green_jobs.tasks.federate.errors import RefusedError, RoundAbandonedError, StalledError
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from green_jobs.tasks.federate.attempt import Attempt
+    from green_jobs.tasks.federate.link import ServerFiles
+    from green_jobs.tasks.federate.processes import Companion
 
 _LOG: Final = logging.getLogger("green_jobs.federate")
 
@@ -37,19 +42,38 @@ def main() -> int:
 
 
 def _run(attempt: Attempt, signals: Signals) -> int:
-    from green_jobs.tasks.federate.rounds import RoundAbandonedError
-    from green_jobs.tasks.federate.server import StalledError
-    from green_jobs.tasks.federate.site import RefusedError
+    if not attempt.is_server:
+        return _do(attempt, lambda: _work(attempt, signals))
+    from green_jobs.tasks.federate.link import server_files, superlink
 
+    files = server_files(attempt)
+    with superlink(files) as link:
+        return _do(attempt, lambda: _serve(attempt, files, link, signals))
+
+
+def _serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signals) -> None:
+    from green_jobs.tasks.federate.serve import serve
+
+    _quieten()
+    serve(attempt, files, link, signals)
+
+
+def _work(attempt: Attempt, signals: Signals) -> None:
+    from green_jobs.tasks.federate.work import work
+
+    _quieten()
+    work(attempt, signals)
+
+
+def _quieten() -> None:
+    """Flower sets its own level when it is imported; each of its lines would be told twice here."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+
+
+def _do(attempt: Attempt, work: Callable[[], None]) -> int:
+    """Do the work; the exit code that its end stands for."""
     try:
-        if attempt.is_server:
-            from green_jobs.tasks.federate.serve import serve
-
-            serve(attempt, signals)
-        else:
-            from green_jobs.tasks.federate.work import work
-
-            work(attempt, signals)
+        work()
     except TaskConfigError as error:
         return _failed(error, ExitCode.CONFIG)
     except StalledError as error:
@@ -57,7 +81,7 @@ def _run(attempt: Attempt, signals: Signals) -> int:
     except RefusedError as error:
         return _failed(error, ExitCode.FAILED)
     except (RoundAbandonedError, LockLostError) as error:
-        _LOG.warning("%s", error)
+        _LOG.warning("%s: %s", attempt.role, error)
         return ExitCode.INTERRUPTED
     return ExitCode.SUCCEEDED
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -25,9 +23,11 @@ from green_jobs.models import Net
 from green_jobs.reporter import REPORTER
 from green_jobs.seeds import derive, seed_all
 from green_jobs.signals import Signals
-from green_jobs.tasks.federate.attempt import FIELD, Attempt, credentials_folder, flower_home
-from green_jobs.tasks.federate.rounds import RoundAbandonedError
-from green_jobs.tasks.federate.server import Server, ServerFiles
+from green_jobs.tasks.federate.attempt import FIELD, Attempt
+from green_jobs.tasks.federate.errors import RoundAbandonedError
+from green_jobs.tasks.federate.link import ServerFiles
+from green_jobs.tasks.federate.processes import Companion
+from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State, Weights
 from green_jobs.tasks.federate.told import percentage, rounds_progress
 from green_jobs.tasks.federate.trainer import get_weights, set_weights
@@ -37,8 +37,14 @@ _COMPARED: Final = 256
 _PACKAGES: Final = ("flwr", "torch")
 
 
-def serve(attempt: Attempt, signals: Signals) -> None:
+def serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signals) -> None:
     """Make the rounds that are left, and leave the model.
+
+    Args:
+        attempt: this attempt.
+        files: keys and folders.
+        link: the SuperLink, started already.
+        signals: whether the attempt is to stop.
 
     Raises:
         RoundAbandonedError: SIGTERM came; the last checkpoint stands.
@@ -70,7 +76,7 @@ def serve(attempt: Attempt, signals: Signals) -> None:
 
     teller = _Teller(attempt, net, sets)
     server = Server(
-        task, _files(attempt), store, accuracy, task.seed, signals, teller,
+        task, files, link, store, accuracy, task.seed, signals, teller,
         attempt.federation.deadline,
     )  # fmt: skip
     state, why = server.run(state)
@@ -83,28 +89,6 @@ def _restore(store: CheckpointStore, task: Federate) -> State | None:
     if stored is not None and state is None:
         _LOG.warning("the checkpoint is of another task; starting from the beginning")
     return state
-
-
-def _files(attempt: Attempt) -> ServerFiles:
-    credentials = credentials_folder()
-    home = flower_home(attempt.folder, (credentials / "ca.pem").read_bytes())
-    _drop_others(home)
-    return ServerFiles(
-        listen=attempt.federation.listen,
-        credentials=credentials,
-        public_keys={
-            site: (credentials / f"{site}.pub").read_bytes() for site in attempt.task.names
-        },
-        home=home,
-    )
-
-
-def _drop_others(home: Path) -> None:
-    """What the link of an earlier run knew is of no use: its keys are gone."""
-    if home.parent.is_dir():
-        for other in home.parent.iterdir():
-            if other != home:
-                shutil.rmtree(other, ignore_errors=True)
 
 
 @dataclass

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final, Protocol
 
 import httpx
@@ -20,14 +19,15 @@ from green_api.federate import Federate, OnStalled
 
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.signals import Signals
+from green_jobs.tasks.federate.errors import RoundAbandonedError, StalledError
 from green_jobs.tasks.federate.flower.grid import LinkLostError, open_grid, register_sites
 from green_jobs.tasks.federate.flower.runtime import Endpoint
+from green_jobs.tasks.federate.link import ServerFiles
 from green_jobs.tasks.federate.patience import give_up_at
 from green_jobs.tasks.federate.processes import Companion
 from green_jobs.tasks.federate.records import CONFIG, DECLARE, FINISH, METRICS, WHAT
 from green_jobs.tasks.federate.rounds import (
     Federation,
-    RoundAbandonedError,
     Rounds,
     TooFewSitesError,
     is_over,
@@ -42,10 +42,6 @@ _LONGEST_PAUSE_SECONDS: Final = 60.0
 _SETTLING: Final = timedelta(seconds=30)
 _FAREWELL_SECONDS: Final = 10.0
 _LOG: Final = logging.getLogger(__name__)
-
-
-class StalledError(GreenError):
-    """Too few sites were there for too long, and the job is to fail then."""
 
 
 class Teller(Protocol):
@@ -65,20 +61,6 @@ class Teller(Protocol):
 
     def over(self, state: State, why: str) -> None:
         """There will be no further round; the sites are told afterwards."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFiles:
-    """What the server is given, and where it may write."""
-
-    listen: str
-    """Host and port that its SuperLink listens on."""
-    credentials: Path
-    """Folder with ``ca.pem``, ``server.pem``, ``server.key`` and ``secret``."""
-    public_keys: Mapping[str, bytes]
-    """By site's name."""
-    home: Path
-    """Where its SuperLink keeps what it knows, of this run."""
 
 
 @dataclass
@@ -104,6 +86,7 @@ class Server:
     Args:
         task: what is asked for.
         files: keys and folders.
+        link: its SuperLink, started already.
         store: of the checkpoints.
         evaluate: the accuracy of weights on the server's test data.
         seed: of the job.
@@ -115,6 +98,7 @@ class Server:
 
     task: Federate
     files: ServerFiles
+    link: Companion
     store: CheckpointStore
     evaluate: Callable[[Weights], float]
     seed: int
@@ -135,7 +119,8 @@ class Server:
 
         """
         self._state = state
-        with self._link():
+        self._wait_healthy()
+        with self.link.kept(before=lambda: None):
             while True:
                 try:
                     with open_grid(self._endpoint(), self._secret()) as grid:
@@ -218,31 +203,14 @@ class Server:
         with suppress(RoundAbandonedError):
             federation.ask(_messages(federation, [s for s in ids if s not in away], FINISH))
 
-    @contextmanager
-    def _link(self) -> Iterator[None]:
-        host, _, port = self.files.listen.rpartition(":")
-        folder, home = self.files.credentials, self.files.home
-        home.mkdir(parents=True, exist_ok=True)
-        arguments = [
-            "--host", host.strip("[]"), "--port", port,
-            "--enable-supernode-auth", "--isolation", "process",
-            "--ssl-certfile", folder / "server.pem", "--ssl-keyfile", folder / "server.key",
-            "--ssl-ca-certfile", folder / "ca.pem",
-            "--superexec-auth-secret-file", folder / "secret", "--database", home / "state.db",
-        ]  # fmt: skip
-        with Companion("superlink", arguments, home) as link:
-            self._wait_healthy(link)
-            with link.kept(before=lambda: None):
-                yield
-
-    def _wait_healthy(self, link: Companion) -> None:
+    def _wait_healthy(self) -> None:
         trusted = ssl.create_default_context(cadata=self._ca().decode())
         url = f"https://{self._endpoint().address}/health"
         give_up = time.monotonic() + _START_SECONDS
         while time.monotonic() < give_up:
             self._check_stopped()
-            if not link.is_running:
-                msg = f"the SuperLink ended with code {link.code}"
+            if not self.link.is_running:
+                msg = f"the SuperLink ended with code {self.link.code}"
                 raise GreenError(msg)
             try:
                 if httpx.get(url, verify=trusted).status_code == httpx.codes.OK:

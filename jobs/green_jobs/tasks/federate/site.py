@@ -11,9 +11,10 @@ from typing import Final, Protocol
 
 import httpx
 from flwr.app import ConfigRecord, RecordDict
-from green_api.errors import GreenError, TaskConfigError
+from green_api.errors import TaskConfigError
 
 from green_jobs.signals import Signals
+from green_jobs.tasks.federate.errors import RefusedError
 from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.tasks import serve_tasks
@@ -40,10 +41,6 @@ class SiteFiles:
     """Shared by SuperNode and trainer; of this pod alone."""
     home: Path
     """Where its SuperNode keeps files, of this run."""
-
-
-class RefusedError(GreenError):
-    """The server does not let this site in."""
 
 
 class Worker(Protocol):

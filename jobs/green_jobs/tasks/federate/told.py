@@ -38,10 +38,15 @@ def percentage(task: Federate, rounds: Sequence[Round]) -> float:
 def _site(name: str, rounds: Sequence[Round]) -> SiteProgress:
     reasons = [r.dropped[name] for r in rounds if name in r.dropped]
     is_current = bool(rounds) and name in rounds[-1].dropped
+    last = next((r for r in reversed(rounds) if name in r.sites), None)
+    accuracy = last.accuracies.get(name) if last is not None else None
     return SiteProgress(
         name=name,
         rounds=sum(name in r.sites for r in rounds),
         dropped=len(reasons),
         reason=reasons[-1][:_LONGEST_REASON] if is_current else "",
         bytes=sum(r.bytes.get(name, 0) for r in rounds),
+        examples=last.examples.get(name) if last is not None else None,
+        # A site's own word: what cannot be is not passed on.
+        accuracy=accuracy if accuracy is not None and 0 <= accuracy <= 1 else None,
     )

@@ -14,9 +14,9 @@ from green_jobs.models import Net
 from green_jobs.reporter import REPORTER
 from green_jobs.signals import Signals
 from green_jobs.tasks.federate.attempt import FIELD, Attempt, credentials_folder, flower_home
+from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.parts import labels_of, part_of
-from green_jobs.tasks.federate.rounds import RoundAbandonedError
 from green_jobs.tasks.federate.site import Site, SiteFiles
 from green_jobs.tasks.federate.trainer import Trainer, round_of
 
