@@ -44,8 +44,8 @@ Object = dict[str, Any]
 _CLAIM_DIR: Final = "/claim"
 _TASK_DIR: Final = "/etc/green-training"
 _CREDENTIALS_DIR: Final = "/etc/green-credentials"
-# For the group of the pod's user, which a mounted Secret's files belong to.
-_CREDENTIALS_MODE: Final = 0o440
+# The pod's one user may be the platform's choice; nobody else is in the pod.
+_CREDENTIALS_MODE: Final = 0o444
 _TERMINATION_FILE: Final = "/dev/termination-log"
 
 
