@@ -86,7 +86,7 @@ wheels: setup build/wheels/operator build/wheels/jobs ## For image builds that r
 build/wheels/%: uv.lock
 	mkdir -p $@
 	$(UV) export --quiet --locked --no-dev --no-emit-project --extra $* \
-	    $(if $(filter jobs,$*),--prune torch) --output-file $@/requirements.txt
+	    $(if $(filter jobs,$*),--extra federated --prune torch) --output-file $@/requirements.txt
 	python3 -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
 	    --python-version 3.11 --implementation cp --platform manylinux2014_x86_64 \
 	    --platform manylinux_2_28_x86_64 --dest $@ -r $@/requirements.txt

@@ -164,7 +164,7 @@ class JobPolicies(Model):
     """Policies for the pods of jobs, for namespaces with default-deny."""
 
     namespaces: Annotated[list[DnsLabel], Field(max_length=256)] = []
-    """In each of these: the operator may ask the pods, the pods may ask DNS, nothing else."""
+    """Where the operator may ask pods, pods DNS, and sites their servers; nothing else."""
     extra_egress: list[_Free] = []
     """More egress rules of job pods (NetworkPolicyEgressRule), such as to a registry of data."""
 

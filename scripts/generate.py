@@ -16,10 +16,12 @@ import yaml
 from green_api.config import OperatorConfig
 from green_api.contract import DEFAULT_PORT
 from green_api.crd import job_crd, zone_crd
+from green_api.federate import SERVER
 from green_monitoring import dashboards, rules
 from green_operator import permissions
 from green_operator.metrics import Metrics, OperatorMetrics, describe
-from green_operator.objects.names import JOB_LABEL
+from green_operator.objects.federation import LINK_PORT
+from green_operator.objects.names import JOB_LABEL, ROLE_LABEL
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = "charts/green-training"
@@ -56,7 +58,13 @@ def _chart_files() -> dict[str, str]:
         "cluster": permissions.CLUSTER,
         "ownNamespace": permissions.OWN_NAMESPACE,
     }
-    names = {"jobLabel": JOB_LABEL, "progressPort": DEFAULT_PORT}
+    names = {
+        "jobLabel": JOB_LABEL,
+        "progressPort": DEFAULT_PORT,
+        "roleLabel": ROLE_LABEL,
+        "serverRole": SERVER,
+        "linkPort": LINK_PORT,
+    }
     readme = (ROOT / CHART / "README.md").read_text()
     before, begin, rest = readme.partition(f"<!-- {NOTE} -->\n")
     _, end, after = rest.partition("<!-- end -->")

@@ -16,7 +16,8 @@ from pydantic import AwareDatetime, Field, FiniteFloat, JsonValue, StringConstra
 
 from green_api import API_VERSION
 from green_api.base import Model, Provenance
-from green_api.task import Task
+from green_api.federate import MAX_SITES, SiteName
+from green_api.task import ONLY_ROLE, Task
 from green_api.units import Energy
 
 # Environment of a pod, and of the subprocess that stands for it.
@@ -25,6 +26,9 @@ ATTEMPT_ENV: Final = "GREEN_ATTEMPT_UID"
 CLAIM_ENV: Final = "GREEN_CLAIM_DIR"
 PORT_ENV: Final = "GREEN_PROGRESS_PORT"
 TERMINATION_FILE_ENV: Final = "GREEN_TERMINATION_FILE"
+CREDENTIALS_DIR_ENV: Final = "GREEN_CREDENTIALS_DIR"
+"""Of a federated role. The server's holds ``ca.pem``, ``server.pem``, ``server.key``, ``secret`` and
+each site's public key as ``SITE.pub``; a site's holds ``ca.pem``, ``site.key`` and ``secret``."""
 # Environment of the user's own command.
 CHECKPOINT_DIR_ENV: Final = "GREEN_CHECKPOINT_DIR"
 OUTPUT_DIR_ENV: Final = "GREEN_OUTPUT_DIR"
@@ -64,6 +68,21 @@ class ExitCode(IntEnum):
     """Stopped before the end; what was done is checkpointed; start again to go on."""
 
 
+Address = Annotated[str, StringConstraints(pattern=r"^.+:[0-9]{1,5}$", max_length=262)]
+"""Host and port; an IPv6 address stands in brackets."""
+
+
+class Federation(Model):
+    """What a role of a federated job is told beside the task."""
+
+    server: Address
+    """Where the sites reach the server; its certificate is for this host."""
+    listen: Address
+    """Where the server's link listens; its certificate is for 127.0.0.1 too, which the server itself asks."""
+    deadline: AwareDatetime | None = None
+    """When the job must have ended: a server whose sites are missing waits only as long as the rounds that remain fit before it."""
+
+
 class TaskDocument(Model):
     """What a pod is told: the resolved task and how to report."""
 
@@ -74,9 +93,13 @@ class TaskDocument(Model):
     name: ShortText
     """The job's name."""
     folder: ShortText
-    """The job's folder, relative to the claim's root."""
+    """The role's folder, relative to the claim's root: the job's own, of a site `sites/SITE` in it."""
     task: Task
     """The task."""
+    role: ShortText = ONLY_ROLE
+    """Which of the task's roles this pod is: empty where there is one only, `server` or a site's name."""
+    federation: Federation | None = None
+    """Of a federated job alone."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs reserved for this pod."""
     cores: Annotated[float, Field(gt=0)]
@@ -150,7 +173,7 @@ class JournalEntry(Model):
     """The state of one attempt's meters at one moment."""
 
     sequence: Annotated[int, Field(ge=0, le=2**53)]
-    """Its place in the order of entries of all attempts of the job; unique, rising."""
+    """Its place in the order of entries of all attempts of the role; unique, rising."""
     attempt: Uid
     """The attempt's pod UID."""
     time: AwareDatetime
@@ -159,6 +182,38 @@ class JournalEntry(Model):
     """What the entry stands for."""
     counters: Annotated[list[Counter], Field(max_length=8)]
     """Cumulative energy; a component without a reading is absent, not zero."""
+
+
+class SiteProgress(Model):
+    """What a site has done for the rounds so far, as the server saw it."""
+
+    name: SiteName
+    """The site."""
+    rounds: Annotated[int, Field(ge=0)] = 0
+    """Rounds in which its update counted."""
+    dropped: Annotated[int, Field(ge=0)] = 0
+    """Updates of it that were dropped."""
+    reason: Annotated[str, StringConstraints(max_length=200)] = ""
+    """Why the last of them was."""
+    bytes: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """Weights sent to it and back, of the rounds in which its update counted."""
+    examples: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """How many it trained on when its update last counted."""
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of its own training then, on its own data."""
+
+
+class RoundsProgress(Model):
+    """How far a federated training is."""
+
+    rounds: Annotated[int, Field(ge=0)]
+    """Whole rounds so far."""
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the global weights after the last of them, on the server's test data."""
+    stalled: ShortText = ""
+    """Who is missing, while there are too few sites for a round; empty while it goes on."""
+    sites: Annotated[list[SiteProgress], Field(max_length=MAX_SITES)] = []
+    """In the order of the manifest."""
 
 
 class Progress(Model):
@@ -172,6 +227,8 @@ class Progress(Model):
     """What is being done, for people."""
     metrics: Metrics = {}
     """Figures that the task reports, such as loss and accuracy."""
+    rounds: RoundsProgress | None = None
+    """Told by the server of a federated job."""
 
 
 class ProgressReply(Model):
@@ -238,6 +295,8 @@ class Result(Model):
     """The final model."""
     metrics: Metrics = {}
     """What the user's own command reported last."""
+    rounds: RoundsProgress | None = None
+    """How a federated training went, by site."""
 
 
 class Summary(Model):

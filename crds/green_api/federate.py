@@ -1,18 +1,26 @@
-"""The ``federate`` task: rounds of training at sites whose data stays where it is.
-
-Not yet a part of ``Task``: a manifest that asks for it is refused until every part of it works.
-"""
+"""The ``federate`` task: rounds of training at sites whose data stays where it is."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from green_api.base import DnsLabel, Duration, Model, Rule, exactly_one
-from green_api.task import Data, Network
+from green_api.base import DnsSubdomain, Duration, Model, Rule, ZoneName, exactly_one
+from green_api.learning import Data, Export, LearningRate, Network
+from green_api.resources import Resources
+
+SERVER: Final = "server"
+"""The role that makes the rounds; every other one is a site, by its name."""
+MAX_SITES: Final = 32
+"""Rules that compare each site with each cost the square of it, and a status holds a row for each."""
+
+SiteName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=32)
+]
+"""A part of the names of pods and folders, so short."""
 
 
 class StrategyName(StrEnum):
@@ -37,30 +45,45 @@ class Strategy(Model):
     """The strategy."""
     proximal_mu: Annotated[float, Field(ge=0, le=100)] = 0.01
     """FedProx: weight of the distance to the global weights in a site's loss."""
-    server_learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.1
+    adam_learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.1
     """FedAdam: step of the server."""
     trimmed_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """FedTrimmedAvg: share of the values that is cut at each end."""
-    malicious_sites: Annotated[int, Field(ge=0, le=100)] = 0
+    malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] = 0
     """Krum: how many sites may be malicious."""
 
 
 class Partition(Model):
     """A data set parted among simulated sites, for trials."""
 
-    sites: Annotated[int, Field(ge=2, le=100)]
-    """How many sites."""
+    sites: Annotated[int, Field(ge=2, le=MAX_SITES)]
+    """How many sites; they are named `site-0`, `site-1` and so on."""
     dirichlet: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Concentration of the classes' shares (Hsu et al. 2019): the smaller, the more uneven; none: even shares."""
+    zones: Annotated[list[ZoneName], Field(min_length=1, max_length=MAX_SITES)] | None = None
+    """The grid zones of the sites, in turn; by default the job's."""
 
 
 class Site(Model):
     """A member that holds data."""
 
-    name: DnsLabel
+    name: SiteName
     """Its name, unique in the job."""
-    claim_name: DnsLabel
+    claim_name: DnsSubdomain
     """The PersistentVolumeClaim with its data, in the job's namespace."""
+    zone: ZoneName | None = None
+    """The grid zone that it runs in; by default the job's."""
+    resources: Resources | None = None
+    """What its pod reserves; by default what the job does."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel=f"self.name != '{SERVER}'",
+            message=f"{SERVER} is the name of the federation's own server: choose another",
+            holds=lambda s: s.name != SERVER,
+            field="name",
+        ),
+    )
 
 
 class Convergence(Model):
@@ -103,13 +126,13 @@ class Federate(Model):
     """How updates become the next weights."""
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Passes of a site over its data in each round."""
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.05
+    learning_rate: LearningRate = 0.05
     """Of the sites (SGD with momentum 0.9)."""
     fraction_sites: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the sites that is asked in a round."""
-    min_sites: Annotated[int, Field(ge=1, le=100)] = 2
+    min_sites: Annotated[int, Field(ge=1, le=MAX_SITES)] = 2
     """A round with fewer updates does not count."""
-    sites: Annotated[list[Site], Field(min_length=1, max_length=100)] | None = None
+    sites: Annotated[list[Site], Field(min_length=1, max_length=MAX_SITES)] | None = None
     """The members."""
     partition: Partition | None = None
     """Simulated members, for trials."""
@@ -118,7 +141,14 @@ class Federate(Model):
     on_stalled: OnStalled = OnStalled.FINISH
     """What happens when too few sites are there for too long."""
     stalled_timeout: Duration = timedelta(hours=1)
-    """How long that is where there is no deadline."""
+    """How long that is where there is no deadline; with one, as long as it leaves time for the rounds that remain."""
+    exports: Annotated[list[Export], Field(min_length=1, max_length=2)] = [
+        Export.SAFETENSORS,
+        Export.ONNX,
+    ]
+    """The formats of the final model."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of the first weights, of the parts of a partition and of the order of the data."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -152,6 +182,12 @@ class Federate(Model):
             holds=lambda f: f.min_sites <= f.count,
             field="minSites",
         ),
+        Rule(
+            cel="self.exports.all(e, self.exports.exists_one(f, f == e))",
+            message="each export format is named once",
+            holds=lambda f: len(set(f.exports)) == len(f.exports),
+            field="exports",
+        ),
     )
 
     @property
@@ -167,3 +203,27 @@ class Federate(Model):
         if self.sites is not None:
             return [site.name for site in self.sites]
         return [f"site-{number}" for number in range(self.count)]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The server, then the sites."""
+        return (SERVER, *self.names)
+
+    def site(self, role: str) -> Site | None:
+        """The member of a name; None for the server and for simulated ones."""
+        return next((s for s in self.sites or () if s.name == role), None)
+
+    def zone_of(self, role: str) -> str | None:
+        """The grid zone that a site is in; None for the job's own."""
+        site = self.site(role)
+        if site is not None:
+            return site.zone
+        zones = self.partition.zones if self.partition is not None else None
+        if zones is None or role not in self.names:
+            return None
+        return zones[self.names.index(role) % len(zones)]
+
+    def resources_of(self, role: str) -> Resources | None:
+        """What a site's pod reserves; None for what the job does."""
+        site = self.site(role)
+        return site.resources if site is not None else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
@@ -13,14 +14,13 @@ from green_api.base import (
     DnsSubdomain,
     Duration,
     Model,
-    Quantity,
     Resource,
     Rule,
     Timestamp,
     ZoneName,
     is_duration,
-    parse_quantity,
 )
+from green_api.resources import Resources
 from green_api.status import JobStatus
 from green_api.task import Task
 
@@ -58,6 +58,12 @@ class Schedule(Model):
     """When the job may start."""
     on_deadline_missed: OnDeadlineMissed = OnDeadlineMissed.CONTINUE
     """What happens at a deadline that has passed."""
+
+    def ends(self, created: datetime) -> datetime | None:
+        """When a job of that age must have ended; None without a deadline."""
+        if self.complete_within is not None:
+            return created + self.complete_within
+        return self.deadline
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -107,22 +113,6 @@ class Schedule(Model):
             field="completeWithin",
         ),
     )
-
-
-class Resources(Model):
-    """What one pod of the job reserves."""
-
-    gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """Whole GPUs."""
-    cpu: Quantity = "1"
-    """CPU cores."""
-    memory: Quantity = "2Gi"
-    """Memory."""
-
-    @property
-    def cores(self) -> float:
-        """CPU cores as a number."""
-        return parse_quantity(self.cpu)
 
 
 class Storage(Model):
@@ -262,7 +252,19 @@ class JobSpec(Model):
             holds=lambda s: s.storage is not None or s.task.compress is None,
             field="storage",
         ),
+        Rule(
+            cel="has(self.storage) || !has(self.task.federate)",
+            message="a federate job needs storage.claimName for its server's checkpoints and model",
+            holds=lambda s: s.storage is not None or s.task.federate is None,
+            field="storage",
+        ),
     )
+
+    def resources_of(self, role: str) -> Resources:
+        """What the pod of a role reserves."""
+        federate = self.task.federate
+        own = federate.resources_of(role) if federate is not None else None
+        return own or self.resources
 
 
 class ObjectMeta(Model):
@@ -282,8 +284,14 @@ class ObjectMeta(Model):
     """Rises with each change of the spec."""
 
 
-# A run's Jobs are named <name>-<uid5>-<run>, and a pod's label holds that name.
-MAX_NAME_LENGTH = 50
+# A run's Jobs are named <name>-<uid5>-<run>, and a pod's label holds that name (63 characters).
+MAX_NAME_LENGTH: Final = 50
+# Of a federated job with -<role> at its end, for up to 999 runs.
+MAX_NAME_AND_SITE_LENGTH: Final = 52
+# So that the server and the sites of a partition, site-31 at most, fit too.
+MAX_FEDERATED_NAME_LENGTH: Final = 45
+# A Service has the run's name, and its own form (RFC 1035).
+_SERVICE_NAME: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
 class GreenTrainingJob(Resource):
@@ -302,6 +310,36 @@ class GreenTrainingJob(Resource):
             cel=f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
             message=f"metadata.name may have {MAX_NAME_LENGTH} characters, for names are derived from it",
             holds=lambda j: len(j.metadata.name) <= MAX_NAME_LENGTH,
+            field="metadata",
+        ),
+        Rule(
+            cel="!has(self.spec.task.federate) || "
+            f"(self.metadata.name.size() <= {MAX_FEDERATED_NAME_LENGTH} && "
+            f"self.metadata.name.matches('{_SERVICE_NAME}'))",
+            message="metadata.name of a federate job names a Service too: a letter, then letters, "
+            f"digits and '-', {MAX_FEDERATED_NAME_LENGTH} characters at most",
+            holds=lambda j: (
+                j.spec.task.federate is None
+                or (
+                    len(j.metadata.name) <= MAX_FEDERATED_NAME_LENGTH
+                    and re.fullmatch(_SERVICE_NAME, j.metadata.name) is not None
+                )
+            ),
+            field="metadata",
+        ),
+        Rule(
+            cel="!has(self.spec.task.federate) || !has(self.spec.task.federate.sites) || "
+            "self.spec.task.federate.sites.all(s, "
+            f"self.metadata.name.size() + s.name.size() <= {MAX_NAME_AND_SITE_LENGTH})",
+            message=f"metadata.name and a site's name may have {MAX_NAME_AND_SITE_LENGTH} characters "
+            "together, for the names of pods are made of both",
+            holds=lambda j: (
+                j.spec.task.federate is None
+                or all(
+                    len(j.metadata.name) + len(site) <= MAX_NAME_AND_SITE_LENGTH
+                    for site in j.spec.task.federate.names
+                )
+            ),
             field="metadata",
         ),
         Rule(

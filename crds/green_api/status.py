@@ -8,10 +8,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
 from green_api.base import MicroTime, Model, Provenance, Signal, Timestamp, ZoneName
 from green_api.contract import Component, Method, Result
+from green_api.federate import MAX_SITES, SiteName
 
 Message = Annotated[str, StringConstraints(max_length=1024)]
 Reason = Annotated[
@@ -19,6 +20,11 @@ Reason = Annotated[
 ]
 Amount = Annotated[int, Field(ge=0, le=2**53)]
 SignedAmount = Annotated[int, Field(ge=-(2**53), le=2**53)]
+
+
+def _by(key: str) -> dict[str, JsonValue]:
+    """A list whose items are told apart by one of their fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 class State(StrEnum):
@@ -74,6 +80,8 @@ class ConditionType(StrEnum):
     """The pod runs in the zone that was planned."""
     SIGNAL_CONSISTENT = "SignalConsistent"
     """All emissions were computed with one kind of intensity."""
+    STALLED = "Stalled"
+    """A federated job has too few sites for a round; the message says who is missing."""
     SUCCEEDED = "Succeeded"
     """The job ended well."""
     FAILED = "Failed"
@@ -278,6 +286,53 @@ class AccountStatus(Model):
     """The latest attempts, oldest first."""
 
 
+class RoleAccountStatus(AccountStatus):
+    """The books of one role of a federated job."""
+
+    role: SiteName
+    """`server`, or the site's name."""
+
+
+class RoleState(StrEnum):
+    """What a role of a federated job does."""
+
+    WAITING = "Waiting"
+    """It does not run: not started yet, suspended, or about to be started again."""
+    RUNNING = "Running"
+    """A pod works."""
+    ENDED = "Ended"
+    """It ended well: the training is over."""
+    FAILED = "Failed"
+    """No more attempts are made; the others go on without it where they are enough."""
+
+
+class RoleStatus(Model):
+    """The server or a site of a federated job."""
+
+    name: SiteName
+    """`server`, or the site's name."""
+    state: RoleState
+    """What it does."""
+    message: Annotated[str, StringConstraints(max_length=256)] = ""
+    """Why it failed, or why its last update was dropped."""
+    zone: ZoneName | None = None
+    """The grid zone that it runs in."""
+    joules: Amount = 0
+    """The energy that it has used."""
+    micrograms: Amount | None = None
+    """CO2 equivalent of it, by its own zone; absent where the zone's intensity is not known."""
+    rounds: Annotated[int, Field(ge=0)] = 0
+    """Rounds in which its update counted; of the server, rounds so far."""
+    dropped_updates: Annotated[int, Field(ge=0)] = 0
+    """Updates of it that were dropped."""
+    bytes: Amount = 0
+    """Weights sent to it and back; of the server, of all sites."""
+    examples: Amount | None = None
+    """How many a site trains on."""
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of a site's last training, on its own data; of the server, of the global weights on its test data."""
+
+
 class JobStatus(Model):
     """What became of a job."""
 
@@ -308,21 +363,24 @@ class JobStatus(Model):
     emissions: EmissionsStatus | None = None
     """What that emitted."""
     account: AccountStatus | None = None
-    """The books behind energy and emissions."""
+    """The books behind energy and emissions; of a federated job in `accounts` instead."""
+    accounts: (
+        Annotated[
+            list[RoleAccountStatus], Field(max_length=MAX_SITES + 1, json_schema_extra=_by("role"))
+        ]
+        | None
+    ) = None
+    """The books of each role of a federated job."""
+    roles: (
+        Annotated[list[RoleStatus], Field(max_length=MAX_SITES + 1, json_schema_extra=_by("name"))]
+        | None
+    ) = None
+    """Of a federated job: the server and each site, with what they used in their own zones."""
     result: Result | None = None
     """What came out."""
     report_path: Annotated[str, StringConstraints(max_length=512)] | None = None
     """The full report, relative to the claim's root."""
     report_sha256: Annotated[str, StringConstraints(max_length=64)] | None = None
     """Its digest."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
-    ] = []
+    conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_by("type"))] = []
     """What is said beside the state."""

@@ -1,4 +1,4 @@
-"""What a job does: exactly one of ``compress`` and ``train``.
+"""What a job does: exactly one of ``compress``, ``federate`` and ``train``.
 
 Bounds on numbers, lists and strings keep the cost of the API server's rules finite and give its
 messages value and bound; the sizes are far above any use seen.
@@ -9,19 +9,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from green_api.base import Model, Rule, exactly_one
-
-Entrypoint = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
-        max_length=253,
-    ),
-]
-"""``package.module:callable``."""
+from green_api.federate import Federate
+from green_api.learning import Data, Epochs, Export, LearningRate, Network
 
 ClaimPath = Annotated[
     str,
@@ -29,55 +22,6 @@ ClaimPath = Annotated[
                       max_length=512),
 ]  # fmt: skip
 """A relative path on the job's claim without ``.`` or ``..`` parts."""
-
-Arguments = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=63)], JsonValue], Field(max_length=32)
-]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
-LearningRate = Annotated[float, Field(gt=0, le=10)]
-
-
-class BuiltinModel(StrEnum):
-    """Models that come with the jobs' code."""
-
-    FASHION_CNN = "fashion-cnn"
-    """A small convolutional net for 28 x 28 grey images, 10 classes."""
-    DIGITS_CNN = "digits-cnn"
-    """A small convolutional net for 8 x 8 grey images, 10 classes."""
-
-
-class BuiltinData(StrEnum):
-    """Data sets that the jobs' code knows."""
-
-    FASHION_MNIST = "fashion-mnist"
-    """Fashion-MNIST: 60,000 training and 10,000 test images of 28 x 28, 10 classes (MIT licence)."""
-    DIGITS = "digits"
-    """scikit-learn's digits: 1,797 images of 8 x 8, 10 classes; every fifth is a test image."""
-
-
-class Network(Model):
-    """An architecture: a builtin one, or what an entrypoint returns."""
-
-    builtin: BuiltinModel | None = None
-    """A model that comes with the jobs' code."""
-    entrypoint: Entrypoint | None = None
-    """`package.module:callable` that returns an `nn.Module`; found in the image or in `code/` on the claim."""
-    args: Arguments | None = None
-    """Keyword arguments of the entrypoint."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel=exactly_one("builtin", "entrypoint"),
-            message="exactly one of builtin and entrypoint must be given",
-            holds=lambda m: (m.builtin is None) != (m.entrypoint is None),
-        ),
-        Rule(
-            cel="!has(self.args) || has(self.entrypoint)",
-            message="args are passed to an entrypoint; a builtin takes none, leave args out",
-            holds=lambda m: m.args is None or m.entrypoint is not None,
-            field="args",
-        ),
-    )
 
 
 class OriginalModel(Network):
@@ -107,21 +51,6 @@ class OriginalModel(Network):
             field="trainEpochs",
         ),
     )
-
-
-class Data(Model):
-    """The data set: a builtin one, or what an entrypoint returns."""
-
-    builtin: BuiltinData | None = None
-    """A data set that the jobs' code knows."""
-    entrypoint: Entrypoint | None = None
-    """`package.module:callable` that returns a mapping with `train` and `test`, map-style data sets of (input, target)."""
-    args: Arguments | None = None
-    """Keyword arguments of the entrypoint."""
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
-    """Examples per training step."""
-
-    rules: ClassVar[tuple[Rule, ...]] = Network.rules
 
 
 class PruneMethod(StrEnum):
@@ -203,15 +132,6 @@ class Step(Model):
     )
 
 
-class Export(StrEnum):
-    """A format of the result."""
-
-    SAFETENSORS = "Safetensors"
-    """Float weights, with a JSON of the layer widths that rebuilds the net."""
-    ONNX = "Onnx"
-    """The final model for ONNX Runtime, quantized where the pipeline quantizes."""
-
-
 class Compress(Model):
     """Make a model smaller and cheaper to run: a pipeline of steps on one original."""
 
@@ -269,6 +189,8 @@ class Train(Model):
     """Program and arguments, not run in a shell."""
 
 
+ONLY_ROLE: Final = ""
+"""The role of the pod of a task that needs one kind of pod only."""
 MAX_TASK_BYTES: Final = 30 * 1024
 """A pod reads its task from one annotation of 32 KiB at most."""
 
@@ -278,14 +200,16 @@ class Task(Model):
 
     compress: Compress | None = None
     """Compress or distill a model."""
+    federate: Federate | None = None
+    """Train one model at several sites whose data stays where it is."""
     train: Train | None = None
     """Run the user's own training command."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel=exactly_one("compress", "train"),
-            message="a task is exactly one of compress and train",
-            holds=lambda t: (t.compress is None) != (t.train is None),
+            cel=exactly_one("compress", "federate", "train"),
+            message="a task is exactly one of compress, federate and train",
+            holds=lambda t: sum(x is not None for x in (t.compress, t.federate, t.train)) == 1,
         ),
     )
 
@@ -303,4 +227,11 @@ class Task(Model):
     @property
     def kind(self) -> str:
         """The task's name, as metrics label it."""
+        if self.federate is not None:
+            return "federate"
         return "compress" if self.compress is not None else "train"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The kinds of pod of a run, each with books of its own; the first one's end is the run's."""
+        return self.federate.roles if self.federate is not None else (ONLY_ROLE,)

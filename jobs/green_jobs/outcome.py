@@ -8,10 +8,23 @@ from pydantic import JsonValue
 from green_jobs.reporter import REPORTER
 
 
-def finish(result: Result, details: dict[str, JsonValue]) -> None:
-    """Hand over what came out; called last, with every file of the output in its place."""
+def finish(result: Result, details: dict[str, JsonValue], message: str = "") -> None:
+    """Hand over what came out; called last, with every file of the output in its place.
+
+    Args:
+        result: what came out.
+        details: what the full report adds.
+        message: why the work is complete, where that is not plain.
+
+    """
     REPORTER.update(
-        urgent=True, working=True, done=True, percentage=100.0, result=result, details=details
+        urgent=True,
+        working=True,
+        done=True,
+        percentage=100.0,
+        result=result,
+        details=details,
+        message=message[:MAX_TEXT_LENGTH],
     )
 
 

@@ -127,4 +127,5 @@ class Recorder:
             estimated_remaining_seconds=remaining,
             phase=state.phase,
             metrics=state.metrics,
+            rounds=state.rounds,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from green_api.base import Model
-from green_api.contract import Metrics, Result, ShortText
+from green_api.contract import Metrics, Result, RoundsProgress, ShortText
 from pydantic import Field, JsonValue, ValidationError
 
 from green_jobs.files import write_atomically
@@ -25,6 +25,8 @@ class WorkerState(Model):
     """What is being done, for people."""
     metrics: Metrics = {}
     """Figures of the task, such as loss and accuracy."""
+    rounds: RoundsProgress | None = None
+    """Of a federated training's server."""
     working: bool = False
     """Start-up and restore are over."""
     saved: Annotated[int, Field(ge=0)] = 0

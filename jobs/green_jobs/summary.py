@@ -17,7 +17,7 @@ def fit(summary: Summary) -> bytes:
     """The summary as JSON of at most MAX_SUMMARY_BYTES.
 
     What has to go stands in the report too, or is prose: first most of the message, then what is
-    told of earlier attempts, then metrics, then the whole result.
+    told of earlier attempts, then metrics, then rounds by site, then the whole result.
     """
     candidates = (s.model_dump_json(by_alias=True, exclude_none=True) for s in _shorter(summary))
     return next(data for text in candidates if len(data := text.encode()) <= MAX_SUMMARY_BYTES)
@@ -30,8 +30,9 @@ def _shorter(summary: Summary) -> Iterator[Summary]:
     own = [entry for entry in summary.kept if entry.attempt == summary.attempt]
     summary = summary.model_copy(update={"kept": own})
     yield summary
-    result = summary.result or Result()
-    yield summary.model_copy(update={"result": result.model_copy(update={"metrics": {}})})
+    result = (summary.result or Result()).model_copy(update={"metrics": {}})
+    yield summary.model_copy(update={"result": result})
+    yield summary.model_copy(update={"result": result.model_copy(update={"rounds": None})})
     yield summary.model_copy(update={"result": None})
 
 

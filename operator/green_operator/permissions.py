@@ -22,6 +22,9 @@ WATCHED_NAMESPACES: Final = [
     _rule("batch", "jobs", "create", "get", "list", "patch", "watch"),
     _rule("", "pods", "list", "watch"),
     _rule("", "persistentvolumeclaims", "list"),
+    # Of federated runs; what is in a Secret is never read.
+    _rule("", "secrets", "create"),
+    _rule("", "services", "create", "get"),
     _rule("events.k8s.io", "events", "create"),
 ]
 """In the namespaces whose jobs are run."""

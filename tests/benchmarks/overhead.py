@@ -27,7 +27,7 @@ from green_api.contract import (
     TASK_FILE_ENV,
     TERMINATION_FILE_ENV,
 )
-from green_api.task import Data, Network
+from green_api.learning import Data, Network
 from green_jobs import data, models
 from green_jobs.learning.schedule import one_cycle
 from green_jobs.learning.training import descend

@@ -386,6 +386,26 @@ def test_the_pods_of_jobs_are_reached_by_the_operator_alone(helm4: Helm) -> None
         assert not is_allowed(policies, _JOB, target, port), (target, port)
 
 
+def test_sites_reach_servers_of_their_namespace_and_nothing_else_does(helm4: Helm) -> None:
+    policies = _policies(helm4, {"networkPolicy": {"jobs": {"namespaces": ["team-a", "team-b"]}}})
+
+    def pod(role: str, namespace: str = "team-a") -> End:
+        labels = {"greentraining.io/job": "ward", "greentraining.io/role": role}
+        return End("10.42.0.9", namespace, labels)
+
+    site, server = pod("north"), pod("server")
+    policies = [p for p in policies if p["metadata"]["namespace"].startswith("team-")]
+    assert is_allowed(policies, site, server, 9092)
+    assert is_allowed(policies, _OPERATOR, server, 8765)
+    assert is_allowed(policies, site, _DNS, 53, "UDP")
+    for source, target, port in (
+        (_JOB, server, 9092), (_OTHER, server, 9092), (_ELSEWHERE, server, 9092),
+        (pod("north", "team-b"), server, 9092), (site, server, 8765), (site, server, 22),
+        (site, pod("south"), 9092), (server, site, 9092), (server, _ELSEWHERE, 443),
+    ):  # fmt: skip
+        assert not is_allowed(policies, source, target, port), (source, target, port)
+
+
 def test_policies_can_be_narrowed(helm4: Helm) -> None:
     values = {
         "networkPolicy": RICH["networkPolicy"],

@@ -11,7 +11,9 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from green_api import federate as federate_types
 from green_api import job as job_types
+from green_api import learning as learning_types
 from green_api import task as task_types
 from green_api import zone as zone_types
 from green_api.base import Model, Resource
@@ -65,6 +67,14 @@ COMPRESS: Manifest = {
         "steps": [{"prune": {"ratio": 0.5}}, {"quantize": {}}],
     }
 }
+FEDERATE: Manifest = {
+    "federate": {
+        "model": {"builtin": "digits-cnn"},
+        "data": {"builtin": "digits"},
+        "rounds": 3,
+        "sites": [{"name": "a", "claimName": "data-a"}, {"name": "b", "claimName": "data-b"}],
+    }
+}
 JOB: Manifest = {
     "apiVersion": "greentraining.io/v1alpha1",
     "kind": "GreenTrainingJob",
@@ -107,6 +117,11 @@ def compress(**changes: Any) -> Manifest:
     return changed(JOB, {"task": COMPRESS} | paths)
 
 
+def federate(**changes: Any) -> Manifest:
+    paths = {f"task.federate.{key.replace('__', '.')}": value for key, value in changes.items()}
+    return changed(JOB, {"task": FEDERATE} | paths)
+
+
 def zone(**changes: Any) -> Manifest:
     return changed(ZONE, {path.replace("__", "."): value for path, value in changes.items()})
 
@@ -123,19 +138,18 @@ TWO_SOURCES = [{"static": ZONE["spec"]["sources"][0]["static"], "ukNeso": {}}]
 # What is wrong, and what both sides say of it: the field, its value where it is short, the fix.
 BAD: list[tuple[Manifest, str, str, str]] = [
     (train(tusk={}), "spec.tusk", "", "unknown field"),
-    (train(task={"federate": {}}), "spec.task.federate", "", "unknown field"),
     (train(schedule__competeWithin="1h"), "spec.schedule.competeWithin", "", "unknown field"),
     (train(pod__hostNetwork=True), "spec.pod.hostNetwork", "", "unknown field"),
     (train(task=GONE), "spec.task", "", "required"),
     (train(schedule=GONE), "spec.schedule", "", "required"),
     (train(storage={}), "spec.storage.claimName", "", "required"),
     (compress(data=GONE), "spec.task.compress.data", "", "required"),
-    (train(task={}), "spec.task", "", "a task is exactly one of compress and train"),
+    (train(task={}), "spec.task", "", "a task is exactly one of compress, federate and train"),
     (
         train(task=COMPRESS | JOB["spec"]["task"]),
         "spec.task",
         "",
-        "a task is exactly one of compress and train",
+        "a task is exactly one of compress, federate and train",
     ),
     (train(task__train__command=[]), "spec.task.train.command", "", "should have at least 1 item"),
     (train(retries=-1), "spec.retries", "-1", "should be greater than or equal to 0"),
@@ -286,6 +300,50 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "",
         "each export format is named once",
     ),
+    (
+        changed(federate(), {"storage": GONE, "schedule.interruptible": False}),
+        "spec.storage",
+        "",
+        "a federate job needs storage.claimName for its server's checkpoints and model",
+    ),
+    (federate(strategy={"name": "FedBest"}), "spec.task.federate.strategy.name", "FedBest", "FedTrimmedAvg"),
+    (federate(rounds=0), "spec.task.federate.rounds", "0", "greater than or equal to 1"),
+    (
+        federate(partition={"sites": 2}),
+        "spec.task.federate",
+        "",
+        "exactly one of sites and partition must be given",
+    ),
+    (
+        federate(sites__1__claimName="data-a"),
+        "spec.task.federate.sites",
+        "",
+        "two sites cannot share a claim: each site's data is its own",
+    ),
+    (
+        federate(sites__1__name="a"),
+        "spec.task.federate.sites",
+        "",
+        "each site's name must be unique",
+    ),
+    (
+        federate(sites__1__name="server"),
+        "spec.task.federate.sites[1].name",
+        "",
+        "server is the name of the federation's own server: choose another",
+    ),
+    (
+        federate(minSites=3),
+        "spec.task.federate.minSites",
+        "",
+        "minSites is more than there are sites; lower it or add sites",
+    ),
+    (
+        federate(exports=["Onnx", "Onnx"]),
+        "spec.task.federate.exports",
+        "",
+        "each export format is named once",
+    ),
     (zone(sauces=[]), "spec.sauces", "", "unknown field"),
     (
         named(ZONE, "a" * 64),
@@ -361,7 +419,7 @@ def test_every_rule_has_a_bad_manifest() -> None:
     fixes = {fix for *_, fix in BAD} | set(TRANSITIONS)
     models = [
         model
-        for module in (job_types, task_types, zone_types)
+        for module in (job_types, task_types, federate_types, learning_types, zone_types)
         for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, Model)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from green_api.errors import TaskConfigError
-from green_api.task import Data
+from green_api.learning import Data
 from green_jobs import data
 from green_jobs.data import fashion_mnist
 from hypothesis import given

@@ -12,7 +12,7 @@ import pytest
 import torch
 from green_api.contract import MAX_SUMMARY_BYTES
 from green_api.errors import TaskConfigError
-from green_api.task import Data
+from green_api.learning import Data
 from green_jobs import models
 from green_jobs.data import first, load
 from green_jobs.learning.evaluation import eager

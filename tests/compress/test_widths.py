@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from green_api.task import Network
+from green_api.learning import Network
 from green_jobs import widths
 from green_jobs.models import Net
 from green_jobs.tasks.compress.pruning import prune

@@ -12,21 +12,19 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
-from green_api.contract import Component, JournalEntry, Mark
+from green_api.contract import Mark
 from green_api.units import Power
-from green_operator.account.book import Book
-from green_operator.account.readings import AttemptRecord
 from green_operator.local.state import AttemptState, JobState
-from green_operator.local.views import attempt_records
 
 from tests.conftest import SEED, WHOLE
+from tests.e2e.energy import check_meter, check_tails
 from tests.e2e.harness import ROOT, TRACE_ZONE, Greenctl, kill, processes_of, wait_for
 from tests.unit.factories import manifest
 
@@ -173,8 +171,10 @@ def test_killed_once(
     assert job.status.state == "Succeeded"
     # The result is that of an uninterrupted run, to the bit.
     assert weights(run) == undisturbed.weights
-    _check_meter(run, job, run.output.parent / "meter")
-    _check_tails(run, job)
+    measured = check_meter(job.lead, run.output / NAME, run.output.parent / "meter")
+    assert job.status.energy is not None
+    assert job.status.energy.measured_joules == round(measured)
+    check_tails(job.lead, run.state.clock, WATTS)
     phases.append(_phase(run, job.attempts[0]))
     _check_repeated_work(run, job)
 
@@ -203,64 +203,6 @@ def _strike(case: Case, after: float, run: Greenctl) -> None:
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-def _check_meter(run: Greenctl, job: JobState, meter: Path) -> None:
-    """What was journalled and reported is what the injected meter said, for every attempt."""
-    for attempt in job.attempts:
-        log = meter / f"{attempt.uid}.log"
-        told = [int(line.split()[1]) for line in log.read_text().split("\n")[:-1]] if log.exists() else []  # fmt: skip
-        deltas = [(value - told[0]) / 1000 for value in told]
-        reported = _gpu_joules([e for e in job.entries if e.attempt == attempt.uid])
-        journal = run.output / NAME / "journal" / f"{attempt.uid}.jsonl"
-        journalled = _gpu_joules(_read(journal))
-        if attempt is job.attempts[-1]:
-            # Of its last second only the end was heard, from the summary.
-            assert set(reported) <= set(journalled)
-            assert reported[-1] == journalled[-1]
-        else:
-            assert reported == journalled
-        assert set(reported) <= set(deltas)
-        if any(e.mark is Mark.ENDED for e in job.entries if e.attempt == attempt.uid):
-            assert reported[-1] == deltas[-1]
-    measured = sum(_most(job, attempt) for attempt in job.attempts)
-    assert job.status is not None
-    assert job.status.energy is not None
-    assert job.status.energy.measured_joules == round(measured)
-
-
-def _read(journal: Path) -> list[JournalEntry]:
-    """Whole lines only: a kill may have torn the last."""
-    if not journal.exists():
-        return []
-    lines = journal.read_bytes().split(b"\n")[:-1]
-    return [JournalEntry.model_validate_json(line) for line in lines if line]
-
-
-def _gpu_joules(entries: Sequence[JournalEntry]) -> list[float]:
-    return [c.joules for e in entries for c in e.counters if c.component is Component.GPU]
-
-
-def _most(job: JobState, attempt: AttemptState) -> float:
-    entries = [e for e in job.entries if e.attempt == attempt.uid]
-    if attempt.current is not None:
-        entries.append(attempt.current)
-    return max(_gpu_joules(entries), default=0.0)
-
-
-def _check_tails(run: Greenctl, job: JobState) -> None:
-    """One tail for each attempt that ended without a word, and none for any other."""
-    clock = run.state.clock
-    records = attempt_records(job, clock)
-    tails = {r.uid: tail for r in records if (tail := _tail(r)) is not None}
-    silent = [r for r in records if r.samples and all(s.mark is not Mark.ENDED for s in r.samples)]
-    never_seen = [r for r in records if not r.samples and r.end is not None and r.end > r.start]
-    assert list(tails) == [r.uid for r in records if r in silent or r in never_seen]
-    for tail in tails.values():
-        unseen = (tail.end - tail.start) / SPEED
-        assert tail.joules == pytest.approx((WATTS * unseen).joules, abs=1e-3)
-        # At most the time in which nobody looked, an interval and the restart.
-        assert unseen < timedelta(seconds=30)
-
-
 def _phase(run: Greenctl, attempt: AttemptState) -> str:
     """What an attempt did when it ended, from the last line of its log that names a stage."""
     log = run.output / NAME / "logs" / f"{attempt.uid}.log"
@@ -276,7 +218,7 @@ def _phase(run: Greenctl, attempt: AttemptState) -> str:
 def _check_repeated_work(run: Greenctl, job: JobState) -> None:
     """Training is checkpointed each interval; the exports, a few seconds, are made anew."""
     for attempt in job.attempts[:-1]:
-        own = [e for e in job.entries if e.attempt == attempt.uid]
+        own = [e for e in job.lead.entries if e.attempt == attempt.uid]
         working = [e.time for e in own if e.mark is Mark.WORKING]
         saved = [e.time for e in own if e.mark is Mark.SAVED]
         if working and attempt.ended is not None and _phase(run, attempt) != "export":
@@ -288,24 +230,3 @@ def _check_repeated_work(run: Greenctl, job: JobState) -> None:
 @pytest.mark.skipif(not WHOLE, reason="a sample need not hit every phase")
 def test_every_phase_was_hit(phases: list[str]) -> None:
     assert {"original", "distill", "finetune", "export"} <= set(phases)
-
-
-@dataclass(frozen=True)
-class Tail:
-    start: datetime
-    end: datetime
-    joules: float
-
-
-def _tail(record: AttemptRecord) -> Tail | None:
-    """What the books estimate of an attempt that nobody saw to its end."""
-    book = Book(Power(WATTS.watts / SPEED), record.start)
-    attempt = book.begin(record.uid, record.start, None)
-    for sample in record.samples:
-        book.enter(attempt, sample, None)
-    if record.end is None:
-        return None
-    book.end(attempt, record.end, succeeded=record.succeeded, intensity=None)
-    if attempt.tail is None:
-        return None
-    return Tail(attempt.last, record.end, attempt.tail[1].millijoules / 1000)

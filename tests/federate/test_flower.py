@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,19 @@ from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, pack, unpack
+from green_operator.objects.credentials import make_credentials
 
 from tests.cluster.harness.processes import Process, free_port
 from tests.cluster.harness.waiting import wait_for
-from tests.federate.credentials import Authority, new_key, write_site_key
 
 ROOM = "green_jobs.tasks.federate.flower"
 SECRET = b"0123456789abcdef0123456789abcdef"
 WEIGHTS = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((), np.int64)}
+
+
+def credentials() -> dict[str, dict[str, bytes]]:
+    sites = ["a", "b", "other"]
+    return make_credentials(sites, ["127.0.0.1"], datetime.now(UTC), secrets.token_bytes)
 
 
 class Federation:
@@ -36,21 +43,25 @@ class Federation:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.authority = Authority.make()
-        self.authority.write_server(folder)
+        self.made = credentials()
+        for name, content in (self.made["server"] | {"secret": SECRET}).items():
+            (folder / name).write_bytes(content)
         self.secret = folder / "secret"
-        self.secret.write_bytes(SECRET)
         self.address = f"127.0.0.1:{free_port()}"
-        self.endpoint = Endpoint(self.address, self.authority.pem)
+        self.endpoint = Endpoint(self.address, self.made["server"]["ca.pem"])
         self.ids: dict[str, int] = {}
         self.processes: dict[str, Process] = {}
 
     def start(self, *sites: str) -> None:
         self.start_link()
-        keys = {site: write_site_key(new_key(), self.folder / site) for site in sites}
-        self.ids = register_sites(self.endpoint, keys)
+        self.ids = register_sites(self.endpoint, {site: self.key_of(site) for site in sites})
         for site in sites:
             self.start_site(site)
+
+    def key_of(self, site: str) -> bytes:
+        """The public key; the private one lies where its node finds it."""
+        (self.folder / site).write_bytes(self.made[site]["site.key"])
+        return self.made["server"][f"{site}.pub"]
 
     def start_link(self) -> None:
         host, _, port = self.address.partition(":")
@@ -88,7 +99,7 @@ class Federation:
         return process
 
     def is_healthy(self) -> bool:
-        trusted = ssl.create_default_context(cadata=self.authority.pem.decode())
+        trusted = ssl.create_default_context(cadata=self.made["server"]["ca.pem"].decode())
         return httpx.get(f"https://{self.address}/health", verify=trusted).status_code == 200
 
     def wait_online(self, grid: Grid, *sites: str) -> None:
@@ -165,7 +176,7 @@ def test_ids_of_sites_and_the_run_outlive_the_superlink(federation: Federation) 
         federation.start_link()
         federation.wait_online(grid, "a")
         assert federation.ask(grid).keys() == {"a"}
-    again = write_site_key(new_key(), federation.folder / "other")
+    again = federation.key_of("other")
     assert register_sites(federation.endpoint, {"a": again}) == federation.ids
 
 
@@ -175,10 +186,10 @@ def test_who_has_no_registered_key_or_trusts_another_authority_gets_nowhere(
 ) -> None:
     federation.start_link()
     key, ca = federation.folder / "key", federation.folder / "ca.pem"
-    write_site_key(new_key(), key)
+    key.write_bytes(federation.made["other"]["site.key"])
     if wrong == "authority":
         ca = federation.folder / "other.pem"
-        ca.write_bytes(Authority.make().pem)
+        ca.write_bytes(credentials()["server"]["ca.pem"])
     node = federation.start_node("stranger", key, ca, f"127.0.0.1:{free_port()}")
     wait_for(lambda: not node.is_running, 60, "it ends", seen=node.tail)
     with open_grid(federation.endpoint, SECRET) as grid:

@@ -17,11 +17,11 @@ from green_jobs.checkpoint import CheckpointStore
 from green_jobs.learning.evaluation import eager, evaluate
 from green_jobs.lock import Lock
 from green_jobs.models import Net
+from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.partition import dirichlet_parts
 from green_jobs.tasks.federate.records import pack, unpack
 from green_jobs.tasks.federate.rounds import (
     Federation,
-    RoundAbandonedError,
     Rounds,
     TooFewSitesError,
     is_over,

@@ -12,8 +12,10 @@ import yaml
 from green_api.base import Model, format_duration, parse_duration
 from green_api.config import OperatorConfig
 from green_api.errors import InvalidManifestError
+from green_api.federate import Federate, Site
 from green_api.job import GreenTrainingJob, JobSpec, Pod, Schedule
-from green_api.task import Compress, Data, OriginalModel, Step, Task
+from green_api.learning import Data
+from green_api.task import Compress, OriginalModel, Step, Task
 from green_api.zone import GridZone, Source
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,16 @@ def compress(**changes: object) -> dict[str, Any]:
     return {"compress": {k: v for k, v in (COMPRESS | changes).items() if v is not None}}
 
 
+FEDERATE: dict[str, Any] = {
+    "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1,
+    "partition": {"sites": 2},
+}  # fmt: skip
+
+
+def federate(**changes: object) -> dict[str, Any]:
+    return {"federate": {k: v for k, v in (FEDERATE | changes).items() if v is not None}}
+
+
 def problems(document: dict[str, object]) -> str:
     with pytest.raises(InvalidManifestError) as caught:
         GreenTrainingJob.parse(document, "job.yaml")
@@ -50,8 +62,24 @@ def test_every_example_is_valid(path: Path) -> None:
     ("spec", "says"),
     [
         ({"tusk": {}}, "spec.tusk: unknown field"),
-        ({"task": {}}, "spec.task: a task is exactly one of compress and train"),
-        ({"task": {"federate": {}}}, "spec.task.federate: unknown field"),
+        ({"task": {}}, "spec.task: a task is exactly one of compress, federate and train"),
+        ({"task": {"federate": {}}}, "spec.task.federate.model: is required"),
+        (
+            {"task": federate(strategy={"name": "FedBest"})},
+            "spec.task.federate.strategy.name: 'FedBest': input should be 'FedAvg', 'FedProx'",
+        ),
+        (
+            {"task": federate(minSites=3)},
+            "spec.task.federate.minSites: 3: minSites is more than there are sites",
+        ),
+        (
+            {"task": federate(partition=None, sites=[{"name": n, "claimName": "c"} for n in "ab"])},
+            "spec.task.federate.sites: two sites cannot share a claim",
+        ),
+        (
+            {"task": federate(), "storage": None, "schedule": {"policy": "Immediately"}},
+            "spec.storage: a federate job needs storage.claimName",
+        ),
         ({"task": {"train": {"command": []}}}, "spec.task.train.command: list should have at least 1"),
         (
             {"task": {"train": {"command": ["python", *["x" * 4000] * 8]}}},
@@ -149,7 +177,7 @@ def test_durations_survive_a_round_trip(milliseconds: int) -> None:
 
 _CEL = celpy.Environment()
 _RULED: list[type[Model]] = [
-    Schedule, Pod, JobSpec, Task, Step, Compress, OriginalModel, Data, Source,
+    Schedule, Pod, JobSpec, Task, Step, Compress, Federate, Site, OriginalModel, Data, Source,
 ]  # fmt: skip
 
 
@@ -187,6 +215,24 @@ compresses = st.fixed_dictionaries(
         "exports": st.lists(st.sampled_from(["Safetensors", "Onnx"]), min_size=1, max_size=2),
     }
 )
+sites = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from("ab"), "claimName": st.sampled_from(["data-a", "data-b"])}
+    ),
+    min_size=1,
+    max_size=3,
+)
+federates = st.fixed_dictionaries(
+    {
+        "model": st.just({"builtin": "digits-cnn"}),
+        "data": st.just({"builtin": "digits"}),
+        "rounds": st.just(1),
+        "minSites": st.integers(1, 4),
+        "exports": st.lists(st.sampled_from(["Safetensors", "Onnx"]), min_size=1, max_size=2),
+    },
+    optional={"sites": sites, "partition": st.integers(2, 3).map(lambda n: {"sites": n})},
+)
+TASKS = [{"compress": COMPRESS}, {"federate": FEDERATE}, {"train": {"command": ["x"]}}]
 OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
     Schedule: optional(
         completeWithin=durations,
@@ -200,14 +246,18 @@ OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
     Pod: st.lists(st.sampled_from(["GREEN_A", "PATH"]), max_size=2).map(
         lambda names: {"env": [{"name": n} for n in names]}
     ),
-    JobSpec: st.tuples(st.booleans(), st.booleans(), st.booleans()).map(
+    JobSpec: st.tuples(st.sampled_from(TASKS), st.booleans(), st.booleans()).map(
         lambda t: {
-            "task": {"compress": COMPRESS} if t[0] else {"train": {"command": ["x"]}},
+            "task": t[0],
             "schedule": {"policy": "Immediately", "interruptible": t[1]},
         }
         | ({"storage": {"claimName": "c"}} if t[2] else {})
     ),
-    Task: optional(compress=st.just(COMPRESS), train=st.just({"command": ["x"]})),
+    Task: optional(
+        compress=st.just(COMPRESS), federate=st.just(FEDERATE), train=st.just({"command": ["x"]})
+    ),
+    Federate: federates,
+    Site: st.sampled_from(["a", "server"]).map(lambda n: {"name": n, "claimName": "c"}),
     Step: steps,
     Compress: compresses,
     OriginalModel: nets,

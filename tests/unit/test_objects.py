@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from green_api.config import OperatorConfig
-from green_api.contract import MAX_DOCUMENT_BYTES, Outcome, Summary, TaskDocument
+from green_api.contract import MAX_DOCUMENT_BYTES, Federation, Outcome, Summary, TaskDocument
 from green_api.job import GreenTrainingJob
 from green_operator.account.power import DEFAULT_POWER
 from green_operator.lifecycle.types import RunEnd
 from green_operator.objects.names import TASK_ANNOTATION
 from green_operator.objects.observed import pod_record, run_record
-from green_operator.objects.run import run_job
+from green_operator.objects.run import run_job, task_document
 from green_operator.objects.views import obstacle, run_view
 
 from tests.unit.factories import T0, hours, manifest
@@ -185,6 +185,15 @@ def test_a_pod_that_ended_well_counts_as_running_until_the_job_says_complete() -
     assert view.end is None
 
 
+def test_a_run_between_two_attempts_is_still_to_be_held() -> None:
+    """It has no pod now, and would have one later that nobody accounts for."""
+    body = job_body(failed=1)
+    body["spec"]["suspend"] = False
+    assert run_view(run_record(body), [], hours(1)).active == 1
+    body["spec"]["suspend"] = True
+    assert run_view(run_record(body), [], hours(1)).active == 0
+
+
 def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
     """Kubernetes says so of a StartError; it would be billed for half a century."""
     broken = {
@@ -194,3 +203,25 @@ def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
     record = pod_record(pod_body(broken))
     assert record.started is None
     assert record.is_over
+
+
+def test_each_role_is_told_its_own_place_and_reservation() -> None:
+    sites = [
+        {"name": "a", "claimName": "data-a"},
+        {"name": "b", "claimName": "data-b", "resources": {"gpus": 2, "cpu": 3}},
+    ]
+    federate = {
+        "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1, "sites": sites,
+    }  # fmt: skip
+    job = stored(task={"federate": federate})
+    told = Federation(server="shrink.team-a.svc:9092", listen="0.0.0.0:9092")
+    documents = {
+        role: task_document(job, "shrink-0f8fa", DEFAULT_POWER, timedelta(minutes=5), role, told)
+        for role in job.spec.task.roles
+    }
+    assert list(documents) == ["server", "a", "b"]
+    assert [d.folder for d in documents.values()] == [
+        "shrink-0f8fa", "shrink-0f8fa/sites/a", "shrink-0f8fa/sites/b",
+    ]  # fmt: skip
+    assert [(d.gpus, d.cores) for d in documents.values()] == [(0, 2), (0, 2), (2, 3)]
+    assert all(d.federation == told for d in documents.values())

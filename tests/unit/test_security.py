@@ -20,6 +20,7 @@ from tests.chart.pods import violations
 from tests.unit.factories import manifest
 from tests.unit.test_crd import nodes, schema
 
+FEDERATE = {"model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1}
 UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 DEFAULTS = OperatorConfig.parse({"jobs": {"nodeSelector": {"pool": "green"}}}, "test")
 
@@ -64,6 +65,9 @@ TASKS = st.one_of(
 )
 
 
+SITES = st.lists(LABELS.filter(lambda n: n != "server"), min_size=2, max_size=4, unique=True)
+
+
 @given(PODS, TASKS, st.integers(0, 8))
 def test_whatever_an_author_asks_for_the_pods_are_restricted_and_have_no_token(
     pod: dict[str, Any], task: dict[str, Any], gpus: int
@@ -71,14 +75,36 @@ def test_whatever_an_author_asks_for_the_pods_are_restricted_and_have_no_token(
     body = stored(pod=pod, resources={"gpus": gpus}, **task)
     run = run_job(GreenTrainingJob.parse(body, "test"), 1, DEFAULTS, DEFAULT_POWER)
     for made in (run["spec"]["template"], reader_pod("helper", stored_job(body), run)):
-        spec = made["spec"]
-        assert violations(spec) == []
-        assert spec["automountServiceAccountToken"] is False
-        assert "serviceAccountName" not in spec
-        volumes = [kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}]
-        assert set(volumes) <= {"persistentVolumeClaim", "downwardAPI", "emptyDir"}
+        assert check_pod(made["spec"]) <= {"persistentVolumeClaim", "downwardAPI", "emptyDir"}
     assert run["metadata"]["namespace"] == "team-a"
     assert run["spec"]["template"]["spec"]["nodeSelector"]["pool"] == "green"
+
+
+@given(PODS, SITES, st.integers(0, 8))
+def test_so_are_the_pods_of_each_role_and_each_sees_its_own_secret_alone(
+    pod: dict[str, Any], names: list[str], gpus: int
+) -> None:
+    site = {"resources": {"gpus": gpus}}
+    sites = [{"name": name, "claimName": f"data-{name}", **site} for name in names]
+    task = {"federate": {**FEDERATE, "sites": sites}}
+    job = GreenTrainingJob.parse(stored(pod=pod, task=task), "test")
+    for role in job.spec.task.roles:
+        run = run_job(job, 1, DEFAULTS, DEFAULT_POWER, role, "0123456789")
+        spec = run["spec"]["template"]["spec"]
+        kinds = check_pod(spec)
+        assert kinds <= {"persistentVolumeClaim", "downwardAPI", "emptyDir", "secret"}
+        (secret,) = [v["secret"] for v in spec["volumes"] if "secret" in v]
+        assert secret["secretName"] == f"shrink-0f8fa-1-{role}-0123456789"
+        (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "credentials"]
+        assert mount["readOnly"] is True
+
+
+def check_pod(spec: dict[str, Any]) -> set[str]:
+    """A pod as it has to be, whoever asked for it; the kinds of its volumes."""
+    assert violations(spec) == []
+    assert spec["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in spec
+    return {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from green_api.errors import TaskConfigError
-from green_api.task import BuiltinData, Data
+from green_api.learning import BuiltinData, Data
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -42,9 +42,9 @@ def load(data: Data, field: str) -> DataSets:
     """
     match data.builtin:
         case BuiltinData.FASHION_MNIST:
-            return _fashion_mnist()
+            return _fashion_mnist(field)
         case BuiltinData.DIGITS:
-            return _digits()
+            return _digits(field)
         case None:
             return _from_entrypoint(data, field)
 
@@ -72,8 +72,8 @@ def first(dataset: MapDataset, count: int) -> tuple[Tensor, Tensor]:
     return next(batches(dataset, [torch.arange(min(count, len(dataset)))]))
 
 
-def _fashion_mnist() -> DataSets:
-    train_images, train_labels, test_images, test_labels = fashion_mnist.load()
+def _fashion_mnist(field: str) -> DataSets:
+    train_images, train_labels, test_images, test_labels = fashion_mnist.load(field)
     # Mean and deviation of the training images' pixels.
     return DataSets(
         train=_tensors(train_images / np.float32(255), train_labels, 0.2860, 0.3530),
@@ -81,8 +81,8 @@ def _fashion_mnist() -> DataSets:
     )
 
 
-def _digits() -> DataSets:
-    images, labels = digits.load()
+def _digits(field: str) -> DataSets:
+    images, labels = digits.load(field)
     is_test = np.arange(len(labels)) % 5 == 0
     return DataSets(
         train=_tensors(images[~is_test] / np.float32(16), labels[~is_test], 0.3053, 0.3763),

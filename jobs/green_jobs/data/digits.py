@@ -15,9 +15,10 @@ _FILE: Final = "datasets/data/digits.csv.gz"
 Array = npt.NDArray[np.integer[Any]]
 
 
-def load() -> tuple[Array, Array]:
+def load(field: str = "data") -> tuple[Array, Array]:
     """Images (1797, 8, 8) of values 0 to 16 and labels (1797,), as scikit-learn ships them.
 
+    ``field`` is the data's path in the manifest, for messages.
     Its file is read without importing scikit-learn, which would take seconds of CPU time.
 
     Raises:
@@ -27,7 +28,7 @@ def load() -> tuple[Array, Array]:
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
         msg = (
-            "spec.task.compress.data.builtin: 'digits': the images come with scikit-learn; "
+            f"{field}.builtin: 'digits': the images come with scikit-learn; "
             "install the extra green-training[jobs]"
         )
         raise TaskConfigError(msg)

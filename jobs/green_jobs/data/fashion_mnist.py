@@ -37,14 +37,16 @@ _SECONDS: Final = 120
 Bytes = npt.NDArray[np.uint8]
 
 
-def load() -> tuple[Bytes, Bytes, Bytes, Bytes]:
+def load(field: str = "data") -> tuple[Bytes, Bytes, Bytes, Bytes]:
     """Training images (60000, 28, 28) and labels (60000,), test images (10000, ...) and labels.
+
+    ``field`` is the data's path in the manifest, for messages.
 
     Raises:
         TaskConfigError: the files are not there or not the publisher's.
 
     """
-    folder = _find()
+    folder = _find(field)
     train_images, train_labels, test_images, test_labels = (
         parse_idx(_unpack(folder / f"{name}.gz", sha256)) for name, sha256 in _DIGESTS.items()
     )
@@ -102,13 +104,13 @@ def _on_claim() -> Path | None:
     return Path(claim) / "datasets" / "fashion-mnist" if claim else None
 
 
-def _find() -> Path:
+def _find(field: str) -> Path:
     folders = [f for f in (_on_claim(), Path("/") / _DEBIAN_FOLDER, _cache()) if f is not None]
     for folder in folders:
         if all((folder / f"{name}.gz").is_file() for name in _DIGESTS):
             return folder
     msg = (
-        "spec.task.compress.data.builtin: 'fashion-mnist': the data is in none of "
+        f"{field}.builtin: 'fashion-mnist': the data is in none of "
         f"{', '.join(map(str, folders))}; run `python -m green_jobs fetch fashion-mnist`, "
         f"in a cluster in a pod with the claim at ${CLAIM_ENV}, or install Debian's "
         f"{_DEBIAN_PACKAGE}"

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from green_api.base import Model
 from green_api.errors import TaskConfigError
-from green_api.task import BuiltinModel, Network
+from green_api.learning import BuiltinModel, Network
 from pydantic import JsonValue
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn

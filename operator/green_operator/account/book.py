@@ -1,4 +1,4 @@
-"""The books of one job: readings are entered one by one, and the sums stand after each.
+"""The books of one role of a job: readings are entered one by one, and the sums stand after each.
 
 A job's energy is the sum over its attempts of the most that was seen of each. What was not seen
 between the last reading and an attempt's end is one tail, estimated from the reserved power; it
@@ -37,7 +37,8 @@ from green_operator.account.readings import Sample
 from green_operator.plan.types import Outlook, Slot, Window
 from green_operator.plan.windows import overlap
 
-_KEPT_ATTEMPTS: Final = 3
+KEPT_ATTEMPTS: Final = 3
+"""Latest attempts whose readings may still come."""
 # What a status has room for; no honest job comes near.
 _MOST_COUNTERS: Final = 8
 _MOST_AMOUNTS: Final = 24
@@ -101,15 +102,18 @@ class AttemptBook:
 
 
 class Book:
-    """The books of one job.
+    """The books of one role of a job; most jobs have one role.
 
     Args:
         reserved: what the reservation can draw, for unseen tails.
         earliest: when the job could have started.
+        kept_attempts: how many of the latest stay open for readings that come later; two at least.
 
     """
 
-    def __init__(self, reserved: Power, earliest: datetime) -> None:
+    def __init__(
+        self, reserved: Power, earliest: datetime, kept_attempts: int = KEPT_ATTEMPTS
+    ) -> None:
         self.sequence = 0
         self.attempts = 0
         self.amounts: dict[AmountKey, Amount] = {}
@@ -119,6 +123,7 @@ class Book:
         """When the newest attempt began that nothing more is entered for."""
         self.reserved = reserved
         self.earliest = earliest
+        self._kept_attempts = kept_attempts
         self._closed_active = timedelta(0)
 
     def attempt(self, uid: str) -> AttemptBook | None:
@@ -210,9 +215,15 @@ class Book:
         )
 
     @classmethod
-    def from_status(cls, status: AccountStatus | None, reserved: Power, earliest: datetime) -> Book:
+    def from_status(
+        cls,
+        status: AccountStatus | None,
+        reserved: Power,
+        earliest: datetime,
+        kept_attempts: int = KEPT_ATTEMPTS,
+    ) -> Book:
         """The books that a status carries; new ones where there are none."""
-        book = cls(reserved, earliest)
+        book = cls(reserved, earliest, kept_attempts)
         if status is None:
             return book
         book.sequence, book.attempts = status.sequence, status.attempts
@@ -229,9 +240,9 @@ class Book:
     def _open(self, opened: AttemptBook, place: int) -> AttemptBook:
         self.attempts += 1
         self.latest = [*self.latest[:place], opened, *self.latest[place:]]
-        for old in self.latest[:-_KEPT_ATTEMPTS]:
+        for old in self.latest[: -self._kept_attempts]:
             self._close(old)
-        self.latest = self.latest[-_KEPT_ATTEMPTS:]
+        self.latest = self.latest[-self._kept_attempts :]
         return opened
 
     def _enter_useful(

@@ -1,4 +1,4 @@
-"""The statement of a job: what it used and emitted, and what it would have without waiting.
+"""The statement of a job, or of one role: what it used, and what it would have without waiting.
 
 The difference is counterfactual less actual, signed, and no part of the emissions.
 """
@@ -44,7 +44,7 @@ class Statement:
     """Energy and emissions by zone, signal and provenance, and the signed difference."""
 
     zone: str | None
-    """Where the latest attempt ran."""
+    """Where the latest attempt ran; of a federated job the server's."""
     parts: tuple[Part, ...]
     """They add up to the whole."""
     counterfactual: Emissions | None
@@ -67,6 +67,11 @@ class Statement:
     def unaccounted(self) -> Energy:
         """Energy of times without a known intensity."""
         return sum((p.amount.unaccounted for p in self.parts), ZERO_ENERGY)
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Where energy was used, as far as that is known."""
+        return tuple(dict.fromkeys(p.zone for p in self.parts if p.zone is not None))
 
     @property
     def signals(self) -> tuple[Signal, ...]:

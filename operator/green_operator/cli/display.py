@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from green_operator.amounts import format_emissions, format_energy
+from green_operator.cli.roles import roles_table
 from green_operator.local.job import LocalJob
 from green_operator.plan.types import Outlook, Slot
 
@@ -62,7 +63,8 @@ class Display:
         """Draw the live part anew."""
         if self._console.is_terminal:
             slot = outlook.at(now) if outlook else None
-            self._live.update(Group(_clock_line(now, slot, self._speed), _table(jobs)))
+            parts = [_clock_line(now, slot, self._speed), _table(jobs), *_roles(jobs)]
+            self._live.update(Group(*parts))
 
 
 def _clock_line(now: datetime, slot: Slot | None, speed: float | None) -> Text:
@@ -80,6 +82,16 @@ def _table(jobs: Sequence[LocalJob]) -> Table:
         if job.state.status is not None:
             table.add_row(*_row(job.job.metadata.name, job.state.status))
     return table
+
+
+def _roles(jobs: Sequence[LocalJob]) -> Iterable[Table | Text]:
+    """The roles of federated jobs that run."""
+    for job in jobs:
+        status = job.state.status
+        table = roles_table(status) if status is not None and job.is_active else None
+        if table is not None:
+            yield Text(f"\n{job.job.metadata.name}", style="bold")
+            yield table
 
 
 def _row(name: str, status: JobStatus) -> list[Text | ProgressBar | str]:

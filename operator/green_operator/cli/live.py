@@ -1,9 +1,9 @@
-"""The machine's zone with live sources, asked while a command works."""
+"""Zones with live sources, asked while a command works."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,10 @@ from green_api.errors import UserError
 from green_operator.cli.session import PRIVATE, Input
 
 if TYPE_CHECKING:
+    from green_api.zone import GridZone
+
     from green_operator.feeds.providers import Endpoints
+    from green_operator.local.live import LiveZone
 
 _FIRST_ANSWER_SECONDS: Final = 15.0
 _ENDPOINT_VARIABLES: Final = {
@@ -29,7 +32,7 @@ def watched(
     output: Path | None,
     say: Callable[[str], None],
 ) -> Iterator[Input]:
-    """The input while the live sources of the machine's zone are asked in the background.
+    """The input while the live sources of the zones in use are asked in the background.
 
     Args:
         given: what the command line gave.
@@ -41,10 +44,29 @@ def watched(
         UserError: a provider's address in the environment is none.
 
     """
-    zone = given.zones.machine
-    if zone is None or not zone.spec.has_live_source:
+    zones = [zone for zone in given.zones_in_use if zone.spec.has_live_source]
+    if not zones:
         yield given
         return
+    with ExitStack() as stack:
+        live = {
+            zone.metadata.name: stack.enter_context(_asked(zone, given, environment, output, say))
+            for zone in zones
+        }
+        if not all(one.wait(_FIRST_ANSWER_SECONDS) for one in live.values()):
+            say("There is no answer yet; it goes on without, and plans anew with the first one.")
+        yield replace(given, zones=replace(given.zones, live=live))
+
+
+@contextmanager
+def _asked(
+    zone: GridZone,
+    given: Input,
+    environment: Mapping[str, str],
+    output: Path | None,
+    say: Callable[[str], None],
+) -> Iterator[LiveZone]:
+    """One zone while its sources are asked."""
     # Imported here: half a second that only a live source needs.
     from green_operator.local.live import LiveZone, LocalReferences
 
@@ -55,9 +77,7 @@ def watched(
         if live.problem:
             say(f"Zone {name}: {live.problem}.")
         say(f"Asking the sources of zone {name}.")
-        if not live.wait(_FIRST_ANSWER_SECONDS):
-            say("There is no answer yet; it goes on without, and plans anew with the first one.")
-        yield replace(given, zones=replace(given.zones, live=live))
+        yield live
 
 
 def endpoints(environment: Mapping[str, str]) -> Endpoints:

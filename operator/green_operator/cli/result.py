@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from green_api.base import Provenance, Signal
@@ -15,8 +15,10 @@ from rich.text import Text
 
 from green_operator.account.statement import Statement
 from green_operator.amounts import format_difference, format_emissions, format_energy
+from green_operator.cli.roles import roles_table
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.job import LocalJob
+from green_operator.local.rounds import accuracies_in_terminal
 
 SIGNAL_TEXT = {
     Signal.AVERAGE_LIFECYCLE: "average, life-cycle",
@@ -31,15 +33,31 @@ _HOW = {
 }
 
 
-def show_result(console: Console, job: LocalJob, chart: Chart | None, folder: Path) -> None:
-    """Print a job's result; the folder is the job's own in the output."""
+def show_result(
+    console: Console,
+    job: LocalJob,
+    chart: Chart | None,
+    accuracies: Sequence[float],
+    folder: Path,
+) -> None:
+    """Print a job's result.
+
+    Args:
+        console: where.
+        job: the job.
+        chart: of the intensity; None where it is not known.
+        accuracies: after each round of a federated training.
+        folder: the job's own in the output.
+
+    """
     status = job.state.status
     if status is None:
         return
     console.print()
     console.rule(_headline(job, status), align="left")
     parts = [*_plan(job), *_chart(chart, console), *account_tables(job.statement)]
-    parts += [*model_tables(status.result), *_files(folder)]
+    parts += [*_roles(status), *model_tables(status.result)]
+    parts += [*_accuracies(accuracies, console), *_files(folder)]
     console.print(Padding(Group(*parts), (0, 0, 1, 2)))
 
 
@@ -61,6 +79,19 @@ def _chart(chart: Chart | None, console: Console) -> Iterable[RenderableType]:
     if chart is not None:
         yield Text()
         yield in_terminal(chart, min(console.width - 4, 100))
+
+
+def _roles(status: JobStatus) -> Iterable[RenderableType]:
+    table = roles_table(status)
+    if table is not None:
+        yield Text()
+        yield table
+
+
+def _accuracies(accuracies: Sequence[float], console: Console) -> Iterable[RenderableType]:
+    if accuracies:
+        yield Text()
+        yield accuracies_in_terminal(accuracies, min(console.width - 4, 100))
 
 
 def account_tables(statement: Statement | None) -> Iterable[RenderableType]:
@@ -103,7 +134,9 @@ def _emissions(statement: Statement) -> Iterable[RenderableType]:
         )
     yield Text()
     yield table
-    yield Text(f"Location-based, zone {statement.zone}, {kind} intensity.", style="dim")
+    zones = ", ".join(statement.zones)
+    many = "zones" if len(statement.zones) > 1 else "zone"
+    yield Text(f"Location-based, {many} {zones}, {kind} intensity.", style="dim")
 
 
 def model_tables(result: Result | None) -> Iterable[RenderableType]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from green_operator.cli.session import (
 )
 from green_operator.local.chart import Chart, to_png
 from green_operator.local.job import LocalJob
+from green_operator.local.rounds import accuracies_to_png, read_accuracies
 from green_operator.local.runner import Runner, Watcher, claimed, wall_clock
 from green_operator.metrics import Metrics, standing
 from green_operator.plan.types import Outlook, Window
@@ -141,12 +143,17 @@ def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher
     watcher = _MetricsWatcher(session.jobs)
     now = session.clock.at(wall_clock())
     for job in session.jobs:
-        known = given.zones.resolve(job.state.created, now, now + timedelta(hours=1))
-        job.account(session.clock, known.recorded)
+        known = partial(_recorded, given, job.state.created, now)
+        job.account(session.clock, known)
         if job.statement is not None:
             watcher.metrics.begin_after(job.job, job.statement, ended=job.is_final)
     watcher.metrics.serve(port)
     return watcher
+
+
+def _recorded(given: Input, start: datetime, now: datetime, zone: str | None) -> Outlook | None:
+    end = now + timedelta(hours=1)
+    return given.zones.resolve_zone(zone, start, now, end).recorded
 
 
 def _report(console: Console, given: Input, session: Session, output: Path) -> None:
@@ -156,13 +163,18 @@ def _report(console: Console, given: Input, session: Session, output: Path) -> N
         if chart is not None:
             folder.mkdir(parents=True, exist_ok=True)
             to_png(chart, folder / "schedule.png")
-        show_result(console, job, chart, folder)
+        accuracies = read_accuracies(folder / "report.json")
+        if accuracies:
+            title = f"{job.job.metadata.name}: test accuracy by round"
+            accuracies_to_png(accuracies, title, folder / "rounds.png")
+        show_result(console, job, chart, accuracies, folder)
 
 
 def _chart_of(given: Input, session: Session, job: LocalJob) -> Chart | None:
     """The intensity from the job's creation to its end, with the times in which it ran."""
     clock = session.clock
-    ran = [Window(clock.at(a.started), clock.at(a.ended)) for a in job.state.attempts if a.ended]
+    own = job.state.lead.attempts
+    ran = [Window(clock.at(a.started), clock.at(a.ended)) for a in own if a.ended]
     if not ran:
         return None
     start = job.state.created

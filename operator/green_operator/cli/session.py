@@ -11,6 +11,7 @@ from typing import Final
 
 from green_api.errors import UserError
 from green_api.job import GreenTrainingJob
+from green_api.zone import GridZone
 from pydantic import ValidationError
 
 from green_operator.account.power import DEFAULT_POWER
@@ -25,7 +26,7 @@ from green_operator.local.attempts import Attempts, Place
 from green_operator.local.clock import PlanClock
 from green_operator.local.job import LocalJob
 from green_operator.local.runner import Zones
-from green_operator.local.state import JobState, RunnerState, StateFile
+from green_operator.local.state import JobState, RoleState, RunnerState, StateFile
 from green_operator.objects.run import task_document
 
 _JOURNAL_INTERVAL: Final = timedelta(seconds=300)
@@ -44,6 +45,20 @@ class Input:
     """By zone."""
     secrets: Mapping[tuple[str, str], str] = field(repr=False)
     """Providers' keys, by name and key of the Secret that each stands for."""
+
+    @property
+    def site_zones(self) -> set[str]:
+        """Zones that sites of federated jobs name."""
+        tasks = (job.spec.task.federate for job, _ in self.manifests.jobs)
+        named = (task.zone_of(site) for task in tasks if task is not None for site in task.names)
+        return {zone for zone in named if zone is not None}
+
+    @property
+    def zones_in_use(self) -> list[GridZone]:
+        """The machine's zone, then those of sites."""
+        machine = [self.zones.machine] if self.zones.machine is not None else []
+        others = self.site_zones - {zone.metadata.name for zone in machine}
+        return [*machine, *(z for name, z in self.zones.given.items() if name in others)]
 
     @property
     def zone_name(self) -> str | None:
@@ -79,11 +94,14 @@ def read_input(
     manifests = load_manifests(files)
     machine = manifests.machine_zone()
     paths = trace_files(traces, manifests.zones)
-    zones = Zones(machine, load_traces(paths, manifests.zones))
+    given = {zone.metadata.name: zone for zone in manifests.zones}
+    zones = Zones(machine, given, load_traces(paths, manifests.zones))
     keys = load_secrets(secrets, manifests.zones, environment)
-    if speed is not None and machine is not None and machine.spec.has_live_source:
+    result = Input(manifests, zones, speed, paths, keys)
+    live = [z.metadata.name for z in result.zones_in_use if z.spec.has_live_source]
+    if speed is not None and live:
         msg = (
-            f"--speed: replays a trace, but zone {machine.metadata.name} has a live source, which "
+            f"--speed: replays a trace, but zone {live[0]} has a live source, which "
             "knows the real time alone; leave --speed out, or the source"
         )
         raise UserError(msg)
@@ -91,14 +109,19 @@ def read_input(
         name = machine.metadata.name if machine else "ZONE"
         msg = f"--speed: replays a trace; give one with --trace {name}=FILE.csv"
         raise UserError(msg)
-    return Input(manifests, zones, speed, paths, keys)
+    return result
 
 
 def silent_sources(given: Input) -> list[str]:
-    """What to say of the machine's zone's sources that were not given what they refer to."""
-    zone = given.zones.machine
-    if zone is None:
-        return []
+    """What to say of zones in use that were not given, or not what their sources refer to."""
+    lines = [
+        f"Zone {name}: there is no GridZone of that name; what is emitted there is not known."
+        for name in sorted(given.site_zones - given.zones.given.keys())
+    ]
+    return lines + [line for zone in given.zones_in_use for line in _silent(zone, given)]
+
+
+def _silent(zone: GridZone, given: Input) -> list[str]:
     name, lines = zone.metadata.name, []
     if any(source.trace for source in zone.spec.sources) and name not in given.trace_files:
         lines.append(
@@ -138,7 +161,7 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
     remembered = earlier.jobs if earlier else {}
     jobs = local_jobs(given, clock, wall, output, remembered)
     for job in jobs:
-        job.attempts.recover(wall)
+        job.recover(wall)
     if earlier:
         clock = clock.resumed(wall, _last_planned(earlier, jobs, clock))
     return Session(jobs, clock, file, remembered, is_new=earlier is None)
@@ -173,16 +196,35 @@ def local_jobs(
     jobs = []
     for job, folder in given.manifests.jobs:
         state = earlier.get(job.metadata.name) or JobState(
-            uid=str(uuid.uuid4()), created=clock.at(wall), spec=job.spec.to_wire()
+            uid=str(uuid.uuid4()),
+            created=clock.at(wall),
+            spec=job.spec.to_wire(),
+            roles={role: RoleState() for role in job.spec.task.roles},
         )
         _check_same_task(job, state)
         # Absolute, for an attempt works in the manifest's folder.
-        place = Place(output.resolve(), (output / PRIVATE).resolve(), folder)
-        document = task_document(job, job.metadata.name, DEFAULT_POWER, timedelta(seconds=seconds))
+        private = (output / PRIVATE).resolve()
         env = {variable.name: variable.value for variable in job.spec.pod.env}
-        attempts = Attempts(state, document, env, place)
-        jobs.append(LocalJob(job, attempts, DEFAULT_POWER, given.zone_name))
+        roles = {
+            role: Attempts(
+                state.roles[role],
+                task_document(
+                    job, job.metadata.name, DEFAULT_POWER, timedelta(seconds=seconds), role
+                ),
+                env,
+                Place(claim_of(job, role, output.resolve()), private, folder),
+            )
+            for role in job.spec.task.roles
+        }
+        jobs.append(LocalJob(job, state, roles, DEFAULT_POWER, given.zone_name, private))
     return jobs
+
+
+def claim_of(job: GreenTrainingJob, role: str, output: Path) -> Path:
+    """The folder that stands for a role's claim: of a site with data of its own another one."""
+    federate = job.spec.task.federate
+    site = federate.site(role) if federate is not None else None
+    return output if site is None else output / "claims" / site.claim_name
 
 
 def _check_same_task(job: GreenTrainingJob, state: JobState) -> None:

@@ -58,6 +58,7 @@ CLAIMS: Final = Resource("/api/v1", "persistentvolumeclaims")
 EVENTS: Final = Resource("/apis/events.k8s.io/v1", "events")
 CONFIG_MAPS: Final = Resource("/api/v1", "configmaps")
 SECRETS: Final = Resource("/api/v1", "secrets")
+SERVICES: Final = Resource("/api/v1", "services")
 LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
 
 
@@ -73,6 +74,18 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__(message)
+
+
+class NameTakenError(ApiError):
+    """What is there under a name that we need is somebody else's.
+
+    Args:
+        what: its kind and name.
+
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(409, f"the {what} exists and is not this job's: delete or rename it")
 
 
 class Throttle:

@@ -24,22 +24,24 @@ class Claims:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def problem(self, job: GreenTrainingJob) -> Obstacle | None:
-        """What is wrong with the job's claim; a claim that binds with its first pod is fine."""
-        if job.spec.storage is None:
-            return None
-        name, namespace = job.spec.storage.claim_name, job.metadata.namespace
+        """What is wrong with one of the job's claims; one that binds with its first pod is fine."""
+        for field, name in _claims_of(job):
+            found = await self._problem(field, name, job.metadata.namespace)
+            if found is not None:
+                return found
+        return None
+
+    async def _problem(self, field: str, name: str, namespace: str) -> Obstacle | None:
         phase = (await self._in(namespace, _FRESH_SECONDS)).get(name)
         if phase is None:
             phase = (await self._in(namespace, _MISSING_SECONDS)).get(name)
         if phase is None:
             message = (
-                f"spec.storage.claimName: {name}: there is no such PersistentVolumeClaim in "
-                f"{namespace}; create it"
+                f"{field}: {name}: there is no such PersistentVolumeClaim in {namespace}; create it"
             )
             return Obstacle("ClaimNotFound", message)
         if phase == "Lost":
-            message = f"spec.storage.claimName: {name}: the claim has lost its volume"
-            return Obstacle("ClaimLost", message)
+            return Obstacle("ClaimLost", f"{field}: {name}: the claim has lost its volume")
         return None
 
     async def _in(self, namespace: str, fresh_seconds: float) -> dict[str, str]:
@@ -54,3 +56,14 @@ class Claims:
             }
             self._phases[namespace] = (now, phases)
             return phases
+
+
+def _claims_of(job: GreenTrainingJob) -> list[tuple[str, str]]:
+    """The field that names each claim, and the name."""
+    storage, federate = job.spec.storage, job.spec.task.federate
+    own = [] if storage is None else [("spec.storage.claimName", storage.claim_name)]
+    sites = (federate.sites if federate is not None else None) or []
+    return own + [
+        (f"spec.task.federate.sites[{number}].claimName", site.claim_name)
+        for number, site in enumerate(sites)
+    ]

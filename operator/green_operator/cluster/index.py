@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -139,10 +139,22 @@ class Index:
         found = [r for r in self._runs.get(key, {}).values() if r.is_run_of(key[1], owner_uid)]
         return sorted(found, key=lambda run: run.number)
 
-    def pods(self, key: Key, owner_uids: Iterable[str]) -> list[PodRecord]:
-        """The pods that these Jobs control, oldest first; a label alone makes no pod ours."""
-        owners = set(owner_uids)
-        found = [p for p in self._pods.get(key, {}).values() if p.owner_uid in owners]
+    def pods(
+        self, key: Key, owner_uids: Container[str], uids: Container[str] = ()
+    ) -> list[PodRecord]:
+        """The pods that these Jobs control, oldest first; a label alone makes no pod ours.
+
+        Args:
+            key: the job's.
+            owner_uids: of the Jobs.
+            uids: of pods that are known to be ours, although their Job may be gone.
+
+        """
+        found = [
+            p
+            for p in self._pods.get(key, {}).values()
+            if p.owner_uid in owner_uids or p.uid in uids
+        ]
         return sorted(found, key=lambda pod: (pod.created, pod.uid))
 
     def all_runs(self) -> Iterator[tuple[Key, RunRecord]]:

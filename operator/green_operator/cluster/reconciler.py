@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -16,17 +16,18 @@ from typing import Any, Final
 from green_api.base import describe_problems
 from green_api.config import OperatorConfig
 from green_api.job import GreenTrainingJob
-from green_api.status import JobStatus
+from green_api.status import AccountStatus, JobStatus
 from green_api.units import Power
 from pydantic import ValidationError
 
-from green_operator.account.book import Book
 from green_operator.account.power import PowerTable
+from green_operator.account.roles import sum_of
 from green_operator.account.statement import statement_of
-from green_operator.cluster.api import JOBS, Api, ApiError
+from green_operator.cluster.api import JOBS, Api, ApiError, NameTakenError
 from green_operator.cluster.claims import Claims
+from green_operator.cluster.credentials import Credentials
 from green_operator.cluster.fleet import FleetPlanner
-from green_operator.cluster.gather import Gatherer
+from green_operator.cluster.gather import FAREWELL, Gatherer
 from green_operator.cluster.index import Index, JobRecord, Key
 from green_operator.cluster.pods import PodAsker
 from green_operator.cluster.queue import WorkQueue
@@ -39,7 +40,6 @@ from green_operator.lifecycle.events import Event, transitions
 from green_operator.lifecycle.significance import FIGURES_EVERY, is_significant
 from green_operator.lifecycle.types import Decision, Obstacle, Snapshot
 from green_operator.metrics import Metrics, standing
-from green_operator.objects.observed import PodRecord
 from green_operator.objects.rejected import rejected_status
 
 _logger = logging.getLogger(__name__)
@@ -80,7 +80,11 @@ class Reconciler:
             self.api, self.config, self.index, self.planner, self.zones, self.asker, self.claims,
             self.clock,
         )  # fmt: skip
-        self._runs = Runs(self.api, self.config, self.index, self.zones, self._table, self._ask)
+        self._credentials = Credentials(self.api, self.clock)
+        self._runs = Runs(
+            self.api, self.config, self.index, self.zones, self._table, self._credentials,
+            self._ask_all,
+        )  # fmt: skip
         self._written: dict[Key, tuple[str, datetime | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,7 +98,7 @@ class Reconciler:
         record = self.index.jobs.get(key)
         written = self._written.get(key)
         if written is not None and (record is None or record.uid != written[0]):
-            self._forget(key)
+            self._forget(key, written[0])
         if record is None:
             for uid in self.index.drop_children(key):
                 self.asker.forget(uid)
@@ -114,9 +118,9 @@ class Reconciler:
         try:
             snapshot = await self._apply(seen, snapshot)
         except ApiError as error:
-            if error.status not in _REFUSALS:
+            if error.status not in _REFUSALS and not isinstance(error, NameTakenError):
                 raise
-            message = f"the API server refuses the run's Job: {error}"
+            message = f"what the run needs cannot be made: {error}"
             snapshot = replace(snapshot, refused=Obstacle("RunRefused", message))
             await self._conclude(seen, decide(snapshot), snapshot)
             raise
@@ -125,18 +129,15 @@ class Reconciler:
     def _see(
         self, key: Key, record: JobRecord, job: GreenTrainingJob, previous: JobStatus | None
     ) -> Seen:
-        runs = self.index.runs(key, record.uid)
         created = job.metadata.creation_timestamp or self.clock()
-        account = previous.account if previous is not None else None
-        book = Book.from_status(account, self._reserved(job), created)
+        seen = Seen.of(key, record, job, previous, self._reserved(job), created)
         if key not in self._written:
             self._written[key] = (record.uid, None)
             ended = previous is not None and previous.state.is_final
-            self.metrics.begin_after(job, statement_of(book), ended=ended)
+            statement = sum_of([statement_of(book) for book in seen.books.values()])
+            self.metrics.begin_after(job, statement, ended=ended)
             if previous is not None:
                 self.metrics.show(job, previous)
-        seen = Seen(key, record, job, previous, runs[-1] if runs else None, [], book)
-        seen.pods = self.index.pods(key, [*(run.uid for run in runs), *seen.past_runs])
         return seen
 
     async def _apply(self, seen: Seen, snapshot: Snapshot) -> Snapshot:
@@ -144,7 +145,7 @@ class Reconciler:
         desired = decide(snapshot).run
         if desired is None or not await self._runs.bring(seen, desired):
             return snapshot
-        return replace(snapshot, run=self._gatherer.view(seen, snapshot.now))
+        return self._gatherer.again(snapshot, seen)
 
     async def _conclude(self, seen: Seen, decision: Decision, snapshot: Snapshot) -> None:
         """Write the status if it says something new, tell it, and see to the next look."""
@@ -162,8 +163,9 @@ class Reconciler:
             self.metrics.record(seen.job, status, snapshot.statement)
             self._note_start(seen, status)
             await self.recorder.post(seen.job, transitions(seen.previous, status))
-            for pod in seen.pods:
-                self.asker.entered(pod.uid, seen.book.sequence)
+            for role, book in seen.books.items():
+                for pod in seen.pods[role]:
+                    self.asker.entered(pod.uid, book.sequence)
         record = self.index.jobs.get(key)
         if record is not None:
             record.standing = standing(seen.job, status)
@@ -195,9 +197,8 @@ class Reconciler:
 
     def _tidy(self, seen: Seen, stored: JobStatus | None) -> None:
         """Pods that are gone and closed in the stored books need not be remembered."""
-        account = stored.account if stored is not None else None
-        ended = {a.uid for a in account.latest if a.end_time} if account is not None else set()
-        for pod in seen.pods:
+        ended = {a.uid for account in _accounts(stored) for a in account.latest if a.end_time}
+        for pod in seen.all_pods:
             if pod.gone and (pod.started is None or pod.uid in ended):
                 self.index.drop_pod(seen.key, pod.uid)
                 self.asker.forget(pod.uid)
@@ -209,12 +210,15 @@ class Reconciler:
         if not decision.status.state.is_final:
             deadline = seen.deadline
             times.append(deadline if deadline is not None and deadline > now else None)
-            if snapshot_waits(decision) and seen.running is None:
+            if snapshot_waits(decision) and not seen.running:
                 times.append(now + _RECHECK_STARTING)
-            elif seen.pods:
+            elif seen.all_pods:
                 times.append(now + _RECHECK)
-        if seen.running is not None:
-            times.append(self._ask_later(seen, seen.running, now))
+            lead = seen.runs.get(seen.lead)
+            if seen.has_roles and lead is not None and lead.end is not None:
+                times.append(now + FAREWELL)
+        if seen.running:
+            times.append(self._ask_later(seen, now))
             times.append(now + FIGURES_EVERY)
         if claim_is_missing:
             times.append(now + _RECHECK / 5)
@@ -223,23 +227,43 @@ class Reconciler:
         if following:
             self.queue.add_after(seen.key, min(following))
 
-    def _ask_later(self, seen: Seen, pod: PodRecord, now: datetime) -> datetime:
-        """Ask the pod in the background where that is due; when it will be due again."""
-        heard = self.asker.heard(pod.uid)
-        due = now if heard is None else heard.asked + self.config.progress_interval
-        if due > now:
-            return due
-        task = asyncio.create_task(self._ask_and_add(seen, pod))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return now + self.config.progress_interval
+    def _ask_later(self, seen: Seen, now: datetime) -> datetime:
+        """Ask the pods that are due in the background; when the next one will be due."""
+        due: list[str] = []
+        times = [now + self.config.progress_interval]
+        for role, pod in seen.running.items():
+            heard = self.asker.heard(pod.uid)
+            at = now if heard is None else heard.asked + self.config.progress_interval
+            if at > now:
+                times.append(at)
+            else:
+                due.append(role)
+        if due:
+            task = asyncio.create_task(self._ask_and_add(seen, due))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return min(times)
 
-    async def _ask_and_add(self, seen: Seen, pod: PodRecord) -> None:
-        await self._ask(seen, pod)
+    async def _ask_and_add(self, seen: Seen, roles: Sequence[str]) -> None:
+        await self._ask(seen, roles)
         self.queue.add(seen.key)
 
-    async def _ask(self, seen: Seen, pod: PodRecord) -> None:
-        await self.asker.ask(pod, seen.book.sequence, seen.book.reserved, seen.created)
+    async def _ask_all(self, seen: Seen) -> None:
+        await self._ask(seen, list(seen.running))
+
+    async def _ask(self, seen: Seen, roles: Sequence[str]) -> None:
+        running = seen.running
+        await asyncio.gather(
+            *(
+                self.asker.ask(
+                    running[role],
+                    seen.books[role].sequence,
+                    seen.books[role].reserved,
+                    seen.created,
+                )
+                for role in roles
+            )
+        )
 
     async def _reject(
         self, key: Key, record: JobRecord, body: dict[str, Any], problems: list[str]
@@ -251,13 +275,23 @@ class Reconciler:
             message = f"the stored object cannot be read: {problems[0]}"
             await self.recorder.post_about(body, [Event("Warning", "NotAccepted", message)])
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: Key, uid: str) -> None:
         self._written.pop(key, None)
         self.metrics.forget(*key)
         self.planner.forget(key)
+        self._credentials.forget(uid)
 
-    def _reserved(self, job: GreenTrainingJob) -> Power:
-        return self._table.reserved(job.spec.resources.gpus, job.spec.resources.cores)
+    def _reserved(self, job: GreenTrainingJob) -> dict[str, Power]:
+        """By role, what its reservation can draw."""
+        resources = {role: job.spec.resources_of(role) for role in job.spec.task.roles}
+        return {role: self._table.reserved(r.gpus, r.cores) for role, r in resources.items()}
+
+
+def _accounts(status: JobStatus | None) -> Sequence[AccountStatus]:
+    """The books that a status carries."""
+    if status is None:
+        return ()
+    return [*([status.account] if status.account is not None else ()), *(status.accounts or ())]
 
 
 def snapshot_waits(decision: Decision) -> bool:

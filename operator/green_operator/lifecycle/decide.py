@@ -44,6 +44,16 @@ def _expires(snapshot: Snapshot, status: JobStatus) -> datetime | None:
     return status.completion_time + timedelta(seconds=ttl)
 
 
+def _closing(snapshot: Snapshot) -> Verdict | None:
+    """The server has ended; sites that hear of it end by themselves, the others are told to."""
+    run = snapshot.run
+    if run is None or run.closing is None:
+        return None
+    message = "the training is over; waits until its sites have ended"
+    is_told = run.closing is RunEnd.FAILED or snapshot.closing_late
+    return Verdict(State.RUNNING, "Closing", message, _same_run(snapshot, is_told))
+
+
 def _complete(snapshot: Snapshot) -> Verdict | None:
     """Success needs exit 0 and the done-marker; without it another run follows, up to retries."""
     run = snapshot.run
@@ -100,6 +110,8 @@ def _in_window(snapshot: Snapshot) -> Verdict | None:
         return None
     message = explain(plan, snapshot.now) if not begun else "Runs to its end without a pause."
     run = snapshot.run
+    if run is not None and run.lost:
+        message = f"{message} {run.lost}"
     if run is not None and run.running and not run.suspend:
         return Verdict(State.RUNNING, plan.reason.value, message, _same_run(snapshot, False))
     # Resume only when nothing is active or terminating: two pods would write to one claim.
@@ -136,6 +148,7 @@ def _same_run(snapshot: Snapshot, suspend: bool) -> DesiredRun:
 
 
 _CHECKS: Final[tuple[Callable[[Snapshot], Verdict | None], ...]] = (
+    _closing,
     _complete,
     _failed,
     _deadline_missed,

@@ -72,6 +72,10 @@ def _condition(condition: Condition, old: Condition | None) -> list[Event]:
             return [Event(_WARNING, condition.reason, condition.message)]
         case ConditionType.CLAIM_BOUND | ConditionType.SIGNAL_CONSISTENT if not holds:
             return [Event(_WARNING, condition.reason, condition.message)]
+        case ConditionType.STALLED if holds:
+            return [Event(_WARNING, "Stalled", condition.message)]
+        case ConditionType.STALLED if old is not None:
+            return [Event(_NORMAL, "GoesOn", "there are enough sites for a round again")]
         case ConditionType.RUNNING if condition.reason in OBSTACLES:
             return [Event(_WARNING, condition.reason, condition.message)]
     return []

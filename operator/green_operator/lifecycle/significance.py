@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from green_api.status import JobStatus
+from green_api.status import AccountStatus, JobStatus
 
 from green_operator.plan.types import NOTICEABLE_SHARE
 
@@ -45,9 +45,15 @@ def _essence(status: JobStatus) -> object:
         status.report_sha256,
         plan and (plan.reason, plan.zone, plan.signal, plan.windows if status.planned_start else 0),
         status.run and (status.run.number, status.run.attempts, status.run.failed_attempts),
-        status.account and [(a.uid, a.end_time) for a in status.account.latest],
+        status.account and _ends(status.account),
+        [(account.role, _ends(account)) for account in status.accounts or ()],
+        [(role.name, role.state) for role in status.roles or ()],
         [(c.type, c.status, c.reason) for c in status.conditions],
     )
+
+
+def _ends(account: AccountStatus) -> object:
+    return [(a.uid, a.end_time) for a in account.latest]
 
 
 def _is_noticeable(previous: JobStatus, status: JobStatus) -> bool:

@@ -23,6 +23,7 @@ from green_api.units import Emissions, Energy, Intensity
 
 from green_operator.account.statement import Statement
 from green_operator.amounts import format_difference
+from green_operator.lifecycle.roles import role_statuses, rounds_of
 from green_operator.lifecycle.text import printable
 from green_operator.lifecycle.types import POD_NOT_ENDING, Snapshot
 from green_operator.plan.explain import explain
@@ -57,6 +58,8 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         energy=_energy(snapshot.statement),
         emissions=_emissions(snapshot.statement),
         account=snapshot.account,
+        accounts=None if snapshot.accounts is None else list(snapshot.accounts),
+        roles=role_statuses(snapshot),
         result=summary.result if summary else None,
         report_path=summary.report_path if summary else None,
         report_sha256=summary.report_sha256 if summary else None,
@@ -217,7 +220,7 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
                 f"{problem}; its energy is estimated" if problem else "",
             )
         )
-    said += _places(snapshot)
+    said += [*_places(snapshot), *_stalled(snapshot, state)]
     if snapshot.claim is not None:
         said.append(
             (ConditionType.CLAIM_BOUND, False, snapshot.claim.reason, snapshot.claim.message)
@@ -257,6 +260,17 @@ def _places(snapshot: Snapshot) -> list[tuple[ConditionType, bool, str, str]]:
     return said
 
 
+def _stalled(snapshot: Snapshot, state: State) -> list[tuple[ConditionType, bool, str, str]]:
+    """Whether a federated job has enough sites, as its server says while it runs."""
+    rounds = rounds_of(snapshot)
+    if rounds is None or state is not State.RUNNING or snapshot.run is None:
+        return []
+    if not rounds.stalled:
+        return [(ConditionType.STALLED, False, "EnoughSites", "")]
+    text = "; ".join(filter(None, [rounds.stalled, snapshot.run.lost]))
+    return [(ConditionType.STALLED, True, "SitesMissing", text)]
+
+
 def _with_transitions(
     said: list[tuple[ConditionType, bool, str, str]], snapshot: Snapshot, state: State
 ) -> list[Condition]:
@@ -281,6 +295,8 @@ def _with_transitions(
     if snapshot.run is None or not snapshot.run.running or state.is_final:
         # Nobody runs who could answer.
         before.pop(ConditionType.PROGRESS_AVAILABLE, None)
+    if state.is_final:
+        before.pop(ConditionType.STALLED, None)
     if snapshot.claim is None:
         before.pop(ConditionType.CLAIM_BOUND, None)
     return list((before | now).values())

@@ -9,7 +9,7 @@ from typing import Final
 
 from green_api.contract import Progress, Summary
 from green_api.job import GreenTrainingJob
-from green_api.status import AccountStatus, JobStatus
+from green_api.status import AccountStatus, JobStatus, RoleAccountStatus
 
 from green_operator.account.statement import Statement
 from green_operator.plan.types import Plan
@@ -61,6 +61,23 @@ class RunView:
     """The Job's UID."""
     obstacle: Obstacle | None = None
     """What keeps its pod from working."""
+    closing: RunEnd | None = None
+    """How its server ended, while sites are still active; only with several roles."""
+    lost: str = ""
+    """Which sites have failed for good, and why; only with several roles."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleView:
+    """A role of a federated job as it is shown."""
+
+    name: str
+    run: RunView | None
+    """Its part of the run; None before the first."""
+    zone: str | None
+    """The grid zone that it runs in."""
+    statement: Statement | None
+    """What it has used; None before its first attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,12 @@ class Snapshot:
     """What is wrong with the claim, if anything is known to be."""
     ended: datetime | None = None
     """When the last attempt that has ended did so."""
+    accounts: tuple[RoleAccountStatus, ...] | None = None
+    """The books of each role, where there are several and the status has to carry them."""
+    roles: tuple[RoleView, ...] = ()
+    """Each role, where there are several."""
+    closing_late: bool = False
+    """The server ended long enough ago: sites that are still active are not waited for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The attempts of one job: started, asked, stopped and seen to end."""
+"""The attempts of one role of a job: started, asked, stopped and seen to end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-from green_api.contract import JournalEntry, Outcome, Summary, TaskDocument
+from green_api.contract import Federation, JournalEntry, Outcome, Summary, TaskDocument
 
 from green_operator.local import process
 from green_operator.local.progress import ask
-from green_operator.local.state import AttemptState, JobState
+from green_operator.local.state import AttemptState, RoleState
 from green_operator.local.views import with_entries
 
 # How long a silent attempt is taken to be only starting up.
@@ -26,7 +26,7 @@ _ASK_EVERY: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a job's attempts work."""
+    """Where a role's attempts work."""
 
     claim: Path
     private: Path
@@ -34,10 +34,10 @@ class Place:
 
 
 class Attempts:
-    """The processes of one job; what is known of them is in ``state``."""
+    """The processes of one role; what is known of them is in ``state``."""
 
     def __init__(
-        self, state: JobState, document: TaskDocument, env: dict[str, str], place: Place
+        self, state: RoleState, document: TaskDocument, env: dict[str, str], place: Place
     ) -> None:
         self.state = state
         self._document = document
@@ -51,14 +51,13 @@ class Attempts:
     @property
     def active(self) -> AttemptState | None:
         """The attempt that runs or terminates."""
-        last = self.state.attempts[-1] if self.state.attempts else None
-        return last if last is not None and last.ended is None else None
+        return self.state.active
 
-    def start(self, wall: datetime) -> None:
+    def start(self, run: int, wall: datetime) -> None:
         """Note a new attempt; ``launch`` starts its process once the note is saved."""
         attempt = AttemptState(
             uid=str(uuid.uuid4()),
-            run=self.state.run,
+            run=run,
             port=process.free_port(),
             started=wall,
             last_seen=wall,
@@ -66,14 +65,26 @@ class Attempts:
         self._asked, self.answers = wall, True
         self.state = self.state.with_changes(attempts=[*self.state.attempts, attempt])
 
-    def launch(self) -> None:
-        """Start the process of a noted attempt: no energy is used that nobody knows of."""
+    @property
+    def is_to_launch(self) -> bool:
+        """An attempt is noted whose process is not started yet."""
+        return self.active is not None and self._process is None
+
+    def launch(self, federation: Federation | None = None, credentials: Path | None = None) -> None:
+        """Start the process of a noted attempt: no energy is used that nobody knows of.
+
+        Args:
+            federation: what a federated role is told beside its task.
+            credentials: folder with its keys and certificates.
+
+        """
         attempt = self.active
         if attempt is None or self._process is not None:
             return
+        document = self._document.model_copy(update={"federation": federation})
         launch = process.Launch(
-            attempt.uid, self._document, self._place.claim, self._place.workplace,
-            self._place.private, self._env,
+            attempt.uid, document, self._place.claim, self._place.workplace,
+            self._place.private, self._env, credentials,
         )  # fmt: skip
         self._process = process.start(launch, attempt.port)
 

@@ -56,14 +56,7 @@ def in_terminal(chart: Chart, width: int, height: int = 8) -> Text:
     """Columns of block characters; green and underlined where the job runs."""
     columns = chart.columns(width - 6)
     top = max(max(grams for grams, _ in columns), 1.0)
-    text = Text()
-    for row in reversed(range(height)):
-        label = {height - 1: f"{top:5.0f} ", 0: "    0 "}.get(row, " " * 6)
-        text.append(label, style="dim")
-        for grams, runs in columns:
-            filled = round(grams / top * height * 8) - row * 8
-            text.append(_BLOCKS[min(max(filled, 0), 8)], style=_RUN if runs else _WAIT)
-        text.append("\n")
+    text = in_columns([(grams, _RUN if runs else _WAIT) for grams, runs in columns], top, height)
     # Where there is no colour, the line says when it runs.
     marks = "".join("━" if runs else " " for _, runs in columns)
     text.append(f"  run {marks}\n", style=_RUN)
@@ -72,6 +65,19 @@ def in_terminal(chart: Chart, width: int, height: int = 8) -> Text:
     text.append("      gCO2e/kWh, ", style="dim")
     text.append("█ job runs ", style=_RUN)
     text.append("█ job waits", style=_WAIT)
+    return text
+
+
+def in_columns(columns: Sequence[tuple[float, str]], top: float, height: int) -> Text:
+    """Columns of block characters, each with its style, on a scale from 0 to ``top``."""
+    text = Text()
+    for row in reversed(range(height)):
+        label = {height - 1: f"{top:5.0f} ", 0: "    0 "}.get(row, " " * 6)
+        text.append(label, style="dim")
+        for value, style in columns:
+            filled = round(value / top * height * 8) - row * 8
+            text.append(_BLOCKS[min(max(filled, 0), 8)], style=style)
+        text.append("\n")
     return text
 
 

@@ -15,6 +15,7 @@ import psutil
 from green_api.contract import (
     ATTEMPT_ENV,
     CLAIM_ENV,
+    CREDENTIALS_DIR_ENV,
     MAX_SUMMARY_BYTES,
     PORT_ENV,
     TASK_FILE_ENV,
@@ -38,6 +39,8 @@ class Launch:
     """The runner's own folder, for the document and the termination message."""
     env: Mapping[str, str]
     """The job's own variables."""
+    credentials: Path | None = None
+    """Folder with the keys and certificates of a federated role."""
 
 
 def start(launch: Launch, port: int) -> subprocess.Popen[bytes]:
@@ -65,6 +68,9 @@ def _command(document: TaskDocument) -> Sequence[str]:
 
 
 def _environment(launch: Launch, task_file: Path, port: int) -> dict[str, str]:
+    credentials = (
+        {} if launch.credentials is None else {CREDENTIALS_DIR_ENV: str(launch.credentials)}
+    )
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GREEN_")}
     return {
         **inherited,
@@ -77,6 +83,7 @@ def _environment(launch: Launch, task_file: Path, port: int) -> dict[str, str]:
         CLAIM_ENV: str(launch.claim),
         PORT_ENV: str(port),
         TERMINATION_FILE_ENV: str(termination_file(launch.private, launch.uid)),
+        **credentials,
     }
 
 

@@ -6,7 +6,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -60,27 +60,38 @@ class LiveData(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Zones:
-    """The machine's zone and what its sources can give."""
+    """The grid zones that were given, this machine's among them, and what their sources give."""
 
     machine: GridZone | None
+    given: Mapping[str, GridZone]
+    """By name."""
     traces: Mapping[str, Trace]
-    live: LiveData | None = None
-    """Set while a zone with live sources is watched."""
+    live: Mapping[str, LiveData] = field(default_factory=dict)
+    """By name, zones with live sources, while they are watched."""
 
     @property
     def generation(self) -> int:
         """Another one each time that live sources were asked."""
-        return self.live.generation if self.live is not None else 0
+        return sum(live.generation for live in self.live.values())
 
     def resolve(self, start: datetime, now: datetime, end: datetime) -> Resolution:
         """What is known of the machine's zone."""
-        if self.live is not None:
-            return self.live.resolve(start, now, end)
-        if self.machine is None:
+        name = self.machine.metadata.name if self.machine is not None else None
+        return self.resolve_zone(name, start, now, end)
+
+    def resolve_zone(
+        self, name: str | None, start: datetime, now: datetime, end: datetime
+    ) -> Resolution:
+        """What is known of a zone."""
+        zone = self.given.get(name) if name is not None else None
+        if zone is None:
             return _NO_ZONE
-        trace = self.traces.get(self.machine.metadata.name, _NOT_GIVEN)
-        data = [None if s.trace is None else trace for s in self.machine.spec.sources]
-        return resolve(self.machine, data, start, now, end)
+        live = self.live.get(zone.metadata.name)
+        if live is not None:
+            return live.resolve(start, now, end)
+        trace = self.traces.get(zone.metadata.name, _NOT_GIVEN)
+        data = [None if s.trace is None else trace for s in zone.spec.sources]
+        return resolve(zone, data, start, now, end)
 
 
 def plan_jobs(
@@ -117,6 +128,7 @@ class Runner:
         self._watchers = watchers
         self._wall = wall
         self._resolution = _NO_ZONE
+        self._recorded: dict[str, Outlook | None] = {}
         self._generation = zones.generation
         self._plan_until: datetime | None = None
         self._stopping = False
@@ -142,30 +154,30 @@ class Runner:
 
     def _finished(self) -> bool:
         if self._stopping:
-            return all(job.attempts.active is None for job in self.jobs)
+            return not any(job.is_active for job in self.jobs)
         return all(job.is_final for job in self.jobs)
 
     def _only_paused(self) -> bool:
         waiting = [job for job in self.jobs if not job.is_final]
         return bool(waiting and not self._stopping) and all(
-            job.job.spec.suspend and job.attempts.active is None for job in waiting
+            job.job.spec.suspend and not job.is_active for job in waiting
         )
 
     def _tick(self, wall: datetime) -> None:
         now = self.clock.at(wall)
         is_first = self._plan_until is None
-        seen = [job for job in self.jobs if job.attempts.observe(wall) or is_first]
+        seen = [job for job in self.jobs if job.observe(wall) or is_first]
         is_due = self._plan_until is None or now >= self._plan_until or self._has_news()
         if is_due or seen:
             self._resolve(now)
         for job in seen:
-            job.account(self.clock, self._resolution.recorded)
-        if is_due or any(job.attempts.active is None for job in seen):
+            job.account(self.clock, self.recorded)
+        if is_due or any(not job.is_active for job in seen):
             self._plan(wall, now)
         changed = [job for job in self.jobs if self._step(job, wall)]
         self._save(wall, now)
         for job in self.jobs:
-            job.attempts.launch()
+            job.launch(self.clock, wall)
         for watcher in self._watchers:
             for job in changed:
                 watcher.changed(job)
@@ -173,7 +185,7 @@ class Runner:
 
     def _step(self, job: LocalJob, wall: datetime) -> bool:
         if self._stopping:
-            job.attempts.stop(wall)
+            job.stop(wall)
             return False
         return job.step(self.clock, wall, self._resolution)
 
@@ -185,7 +197,16 @@ class Runner:
     def _resolve(self, now: datetime) -> None:
         created = min(job.state.created for job in self.jobs)
         deadlines = [job.deadline for job in self.jobs if job.deadline is not None]
-        self._resolution = self._zones.resolve(created, now, max([*deadlines, now]) + _AHEAD)
+        end = max([*deadlines, now]) + _AHEAD
+        self._resolution = self._zones.resolve(created, now, end)
+        names = {name for job in self.jobs for name in job.zones}
+        self._recorded = {
+            name: self._zones.resolve_zone(name, created, now, end).recorded for name in names
+        }
+
+    def recorded(self, zone: str | None) -> Outlook | None:
+        """What the intensity of a zone was, as it was last looked up."""
+        return self._recorded.get(zone) if zone is not None else None
 
     def _plan(self, wall: datetime, now: datetime) -> None:
         """Plan all jobs; the plan holds until the next edge of a window, or an attempt's end."""

@@ -56,6 +56,29 @@ class AttemptState(Model):
         return self.stopping or self.disrupted
 
 
+class RoleState(Model):
+    """One role of a job: its attempts, and what they said; most jobs have one role."""
+
+    attempts: list[AttemptState] = []
+    """In the order of their start."""
+    entries: list[JournalEntry] = []
+    """Journal entries of all its attempts, by sequence."""
+    heard: int = 0
+    """Journal entries up to this sequence were heard over HTTP; a summary brings later ones."""
+    progress: Progress | None = None
+    """What an attempt last said."""
+
+    @property
+    def active(self) -> AttemptState | None:
+        """The attempt that runs or terminates."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.ended is None else None
+
+    def with_changes(self, **changes: Any) -> Self:  # noqa: ANN401 - fields of the model
+        """A copy with other values in some fields."""
+        return self.model_copy(update=changes)
+
+
 class JobState(Model):
     """One job and its runs."""
 
@@ -69,18 +92,25 @@ class JobState(Model):
     """The current run; 0 before the first."""
     suspend: bool = True
     """What the run's Job says."""
-    attempts: list[AttemptState] = []
-    """In the order of their start."""
-    entries: list[JournalEntry] = []
-    """Journal entries of all attempts, by sequence."""
-    heard: int = 0
-    """Journal entries up to this sequence were heard over HTTP; a summary brings later ones."""
-    progress: Progress | None = None
-    """What an attempt last said."""
+    roles: dict[str, RoleState]
+    """By role, the first one's end being the run's."""
+    address: str = ""
+    """Where the server of a federated job listens, while any of its roles is active."""
     status: JobStatus | None = None
     """The job's status."""
     first_plan: PlanStatus | None = None
     """What was planned at first: why the job waited."""
+
+    @property
+    def lead(self) -> RoleState:
+        """The role whose end is the run's."""
+        return next(iter(self.roles.values()))
+
+    @property
+    def attempts(self) -> list[AttemptState]:
+        """Of all roles, in the order of their start."""
+        every = (a for role in self.roles.values() for a in role.attempts)
+        return sorted(every, key=lambda attempt: attempt.started)
 
     def with_changes(self, **changes: Any) -> Self:  # noqa: ANN401 - fields of the model
         """A copy with other values in some fields."""

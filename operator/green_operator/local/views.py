@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from green_api.contract import ExitCode, JournalEntry, Mark
 
 from green_operator.account.readings import AttemptRecord, Sample
+from green_operator.lifecycle.roles import run_of_roles
 from green_operator.lifecycle.types import RunEnd, RunView
 from green_operator.local.clock import PlanClock
-from green_operator.local.state import AttemptState, JobState
+from green_operator.local.state import AttemptState, JobState, RoleState
 
 _FINAL_CODES = {
     ExitCode.USAGE: "InvalidTask",
@@ -24,9 +25,21 @@ _FINAL_CODES = {
 
 def run_view(state: JobState, retries: int) -> RunView | None:
     """The current run; None before the first."""
-    if state.run == 0:
+    views = role_views(state, retries)
+    if not views:
         return None
-    attempts = [a for a in state.attempts if a.run == state.run]
+    return run_of_roles(views) if len(views) > 1 else next(iter(views.values()))
+
+
+def role_views(state: JobState, retries: int) -> dict[str, RunView]:
+    """Each role's part of the current run; none before the first."""
+    if state.run == 0:
+        return {}
+    return {name: _role_view(state, role, retries) for name, role in state.roles.items()}
+
+
+def _role_view(state: JobState, role: RoleState, retries: int) -> RunView:
+    attempts = [a for a in role.attempts if a.run == state.run]
     end, reason, message = run_end(attempts, retries)
     summaries = [a.summary for a in attempts if a.summary is not None]
     return RunView(
@@ -66,8 +79,8 @@ def _message(attempt: AttemptState) -> str:
     return f"it ended with exit code {attempt.exit_code}: {attempt.last_words or 'no output'}"
 
 
-def attempt_records(state: JobState, clock: PlanClock) -> list[AttemptRecord]:
-    """What was seen of each attempt, in the planner's time."""
+def attempt_records(state: RoleState, clock: PlanClock) -> list[AttemptRecord]:
+    """What was seen of each attempt of a role, in the planner's time."""
     return [
         AttemptRecord(
             uid=attempt.uid,
@@ -91,14 +104,14 @@ def _samples(
     return samples
 
 
-def active_time(state: JobState, clock: PlanClock, wall: datetime) -> timedelta:
-    """Run time of all attempts in the planner's time, pauses not counted."""
+def active_time(state: RoleState, clock: PlanClock, wall: datetime) -> timedelta:
+    """Run time of a role's attempts in the planner's time, pauses not counted."""
     spans = (clock.at(a.ended or wall) - clock.at(a.started) for a in state.attempts)
     return sum(spans, timedelta(0))
 
 
-def with_entries(state: JobState, new: Sequence[JournalEntry]) -> JobState:
-    """The state with journal entries added, each once, by sequence."""
+def with_entries(state: RoleState, new: Sequence[JournalEntry]) -> RoleState:
+    """The role with journal entries added, each once, by sequence."""
     merged = {e.sequence: e for e in (*state.entries, *new)}
     if len(merged) == len(state.entries):
         return state

@@ -8,17 +8,26 @@ from datetime import datetime
 from typing import Any
 
 from green_api.contract import MAX_SUMMARY_BYTES, Summary
+from green_api.task import ONLY_ROLE
 from pydantic import ValidationError
 
 from green_operator.lifecycle.types import RunEnd
-from green_operator.objects.names import CONTAINER, JOB_LABEL, RUN_LABEL, ZONE_ANNOTATION, run_name
+from green_operator.objects.names import (
+    CONTAINER,
+    CREDENTIALS_ANNOTATION,
+    JOB_LABEL,
+    ROLE_LABEL,
+    RUN_LABEL,
+    ZONE_ANNOTATION,
+    run_name,
+)
 
 Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run's Job."""
+    """A run's Job; of a federated run that of one role."""
 
     namespace: str
     name: str
@@ -40,10 +49,13 @@ class RunRecord:
     """The zone that it was started in; None before its first start."""
     since: datetime | None = None
     """When the Job controller let it go last; None while it is suspended."""
+    role: str = ONLY_ROLE
+    credentials: str = ""
+    """Which set of Secrets it uses; empty where it needs none."""
 
     def is_run_of(self, job: str, uid: str) -> bool:
         """Whether it is a run of this job, counted from 1: by its controller's UID and its name."""
-        is_named = self.number > 0 and self.name == run_name(job, uid, self.number)
+        is_named = self.number > 0 and self.name == run_name(job, uid, self.number, self.role)
         return is_named and self.owner_uid == uid
 
 
@@ -100,23 +112,26 @@ class PodRecord:
 def run_record(body: Object) -> RunRecord:
     """A Job of batch/v1 that carries our labels."""
     meta, spec, status = body["metadata"], body["spec"], body.get("status") or {}
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     end, reason, message = _run_end(status)
     return RunRecord(
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
         resource_version=meta["resourceVersion"],
-        job=meta.get("labels", {}).get(JOB_LABEL, ""),
+        job=labels.get(JOB_LABEL, ""),
         owner_uid=_controller(meta),
-        number=_number(meta.get("labels", {}).get(RUN_LABEL, "")),
+        number=_number(labels.get(RUN_LABEL, "")),
         suspend=bool(spec.get("suspend")),
         unfinished=(status.get("active") or 0) + (status.get("terminating") or 0),
         failed=status.get("failed") or 0,
         end=end,
         reason=reason,
         message=message,
-        zone=(meta.get("annotations") or {}).get(ZONE_ANNOTATION),
+        zone=annotations.get(ZONE_ANNOTATION),
         since=_time(status.get("startTime")),
+        role=labels.get(ROLE_LABEL, ONLY_ROLE),
+        credentials=annotations.get(CREDENTIALS_ANNOTATION, ""),
     )
 
 

@@ -29,6 +29,8 @@ _FINAL_CODES: Final = {
 def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunView:
     """A run with its pods, oldest first."""
     live = [pod for pod in pods if not pod.is_over]
+    # Between two attempts there is no pod, and there will be one unless the Job is held.
+    is_open = run.end is None and not run.suspend
     last = next((pod for pod in reversed(pods) if pod.is_over), None)
     summaries = [s for pod in pods if (s := pod.summary()) is not None]
     reason, message = _failure(run, last)
@@ -36,7 +38,7 @@ def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunVie
         number=run.number,
         suspend=run.suspend,
         # The Job controller's count may be late, and so may ours: the higher one is safe.
-        active=0 if run.end is not None else max(len(live), run.unfinished),
+        active=0 if run.end is not None else max(len(live), run.unfinished, int(is_open)),
         running=sum(pod.is_running for pod in live) + (1 if _is_settling(run, pods) else 0),
         failed_attempts=run.failed,
         end=run.end,
@@ -47,6 +49,14 @@ def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunVie
         uid=run.uid,
         obstacle=_obstacle(run, pods, now),
     )
+
+
+def missing_view(number: int) -> RunView:
+    """A role whose Job is not there (any more) and will be made, suspended."""
+    return RunView(
+        number=number, suspend=True, active=0, running=0, failed_attempts=0, end=None,
+        reason="", message="", summary=None,
+    )  # fmt: skip
 
 
 def _is_settling(run: RunRecord, pods: Sequence[PodRecord]) -> bool:

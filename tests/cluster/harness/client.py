@@ -49,6 +49,7 @@ _KINDS: Final = (
     NAMESPACES := Kind("v1", "Namespace", "namespaces", namespaced=False),
     CONFIG_MAPS := Kind("v1", "ConfigMap", "configmaps"),
     SECRETS := Kind("v1", "Secret", "secrets"),
+    SERVICES := Kind("v1", "Service", "services"),
     CLAIMS := Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     QUOTAS := Kind("v1", "ResourceQuota", "resourcequotas"),
     SERVICE_ACCOUNTS := Kind("v1", "ServiceAccount", "serviceaccounts"),

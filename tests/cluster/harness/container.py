@@ -223,6 +223,7 @@ class Container:
             percentage=min(99.0, 100 * done / self.script.seconds),
             phase="training" if worked >= 0 else "restoring",
             saved=saved,
+            rounds=self.script.rounds(),
         )
         assert self._recorder is not None
         self._recorder.sample(moment)

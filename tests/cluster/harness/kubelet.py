@@ -19,7 +19,7 @@ from green_api.contract import DEFAULT_PORT, PORT_ENV
 from green_jobs.supervisor import now
 
 from tests.cluster.harness.answers import Endpoint
-from tests.cluster.harness.client import NODES, PODS, ApiError, Client, Object
+from tests.cluster.harness.client import NODES, PODS, SECRETS, ApiError, Client, Object
 from tests.cluster.harness.container import Claim, Container, Truth
 from tests.cluster.harness.feed import UNREACHABLE, PodFeed
 from tests.cluster.harness.pods import (
@@ -40,6 +40,7 @@ from tests.cluster.harness.script import Death, Pending, Script
 from tests.cluster.harness.waiting import wait_for
 
 JOB_LABEL: Final = "greentraining.io/job"
+ROLE_LABEL: Final = "greentraining.io/role"
 POD_NETWORK: Final = "127.64.0.0/10"
 """All of 127.0.0.0/8 is this machine, so each pod has an address of its own without any set-up."""
 _TICK_SECONDS: Final = 0.05
@@ -59,7 +60,8 @@ class FakeNode:
 class FakeKubelet:
     """Runs the pods with a job's label that no other kubelet has taken.
 
-    Scripts and commands go by the label's value, the job's name.
+    Scripts and commands go by the label's value, the job's name; of a federated job's pods by
+    ``JOB/ROLE``.
 
     Args:
         client: an administrator's.
@@ -226,7 +228,9 @@ class FakeKubelet:
             if uid not in self._by_uid:
                 if kind == "DELETED":
                     continue
-                job = item["metadata"]["labels"][self._label]
+                labels = item["metadata"]["labels"]
+                role = labels.get(ROLE_LABEL)
+                job = labels[self._label] + (f"/{role}" if role else "")
                 self._by_uid[uid] = FakePod(item, job)
                 self.pods.append(self._by_uid[uid])
             pod = self._by_uid[uid]
@@ -318,6 +322,7 @@ class FakeKubelet:
 
     def _start(self, pod: FakePod) -> None:
         script = self.script(pod.job)
+        self._check_secrets(pod)
         try:
             document = read_document(pod.object, pod.job)
         except DocumentError as error:
@@ -331,6 +336,13 @@ class FakeKubelet:
         while not endpoint.open():
             endpoint = Endpoint(container, _next_address(), port)
         pod.endpoint, pod.container = endpoint, container
+
+    def _check_secrets(self, pod: FakePod) -> None:
+        """What a pod mounts has to be there before it."""
+        for volume in pod.object["spec"].get("volumes", []):
+            name = volume.get("secret", {}).get("secretName")
+            if name is not None and not self._client.find(SECRETS, name, pod.namespace):
+                self.errors.append(f"{pod.name}: there is no Secret {name}")
 
     def _claim_of(self, pod: FakePod, *, has_claim: bool) -> Claim:
         if not has_claim:

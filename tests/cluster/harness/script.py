@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from math import inf
 
 from green_api.base import Provenance
-from green_api.contract import Component, Counter, Method, Result
+from green_api.contract import Component, Counter, Method, Result, RoundsProgress
 
 Joules = dict[tuple[Component, Method], float]
 Hardware = Callable[[float], Joules]
@@ -129,6 +129,7 @@ class Script:
         death: an end without last words, ``dies_after`` seconds after its start.
         message: what becomes of the termination message.
         result: what it has to show in the end.
+        rounds: what a federated server tells of its rounds, whenever it is asked.
 
     """
 
@@ -149,6 +150,7 @@ class Script:
     dies_after: float = 1.0
     message: Message = Message.WHOLE
     result: Result = _RESULT
+    rounds: Callable[[], RoundsProgress | None] = lambda: None
 
     def code(self, ended: int) -> int:
         """The exit code of an attempt that ends by itself, after so many that did."""

@@ -20,6 +20,8 @@ ELECTION = {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"
 class Life:
     """One job from its creation to its success, with a suspension, beside a mortal operator."""
 
+    name = "shrink"
+
     def __init__(self, world: World, proxy: ApiProxy, timeout: float = 60) -> None:
         self.timeout = timeout
         self.world = world
@@ -43,7 +45,7 @@ class Life:
         self.until("Succeeded")
 
     def until(self, state: str) -> None:
-        self.wait(lambda: self.world.status("shrink").get("state") == state, f"it is {state}")
+        self.wait(lambda: self.world.status(self.name).get("state") == state, f"it is {state}")
 
     def wait(self, predicate: Callable[[], object], what: str) -> None:
         """Wait, and start the operator again where it has died."""
@@ -56,7 +58,7 @@ class Life:
 
         wait_for(
             tended, self.timeout, what,
-            seen=lambda: (self.world.status("shrink"), [o.tail(30) for o in self.world.operators]),
+            seen=lambda: (self.world.status(self.name), [o.tail(30) for o in self.world.operators]),
         )  # fmt: skip
 
     def _start(self) -> OperatorProcess:
@@ -65,7 +67,7 @@ class Life:
         return self.world.start_operator(name, config=config, server=self.proxy.url)
 
 
-_ONCE = {"Planned", "Started", "Suspended", "Resumed", "Succeeded", "Failed"}
+ONCE = {"Planned", "Started", "Suspended", "Resumed", "Succeeded", "Failed"}
 
 
 def check(world: World) -> None:
@@ -80,5 +82,5 @@ def check(world: World) -> None:
     assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.005)
     assert status["run"]["attempts"] == 2
     assert status["account"]["latest"][-1]["succeeded"] is True
-    told = [reason for reason in world.events("shrink") if reason in _ONCE]
+    told = [reason for reason in world.events("shrink") if reason in ONCE]
     assert len(told) == len(set(told)), f"told twice: {told}"

@@ -35,7 +35,7 @@ def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
         wait_for(lambda o=operator: o.metric("green_leader") == 1, what="it leads")
     take()
     statuses = [world.status(name) for name in names]
-    parts = [part for status in statuses for part in parts_of(status)]
+    parts = [part for status in statuses for part in parts_of(status["account"])]
     joules = sum(part["millijoules"] for part in parts) / 1000
     grams = sum(part.get("nanograms", 0) for part in parts) / 1e9
     # An orderly end leaves nothing behind that is durable and not counted.

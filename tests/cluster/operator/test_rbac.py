@@ -11,6 +11,7 @@ from tests.cluster.harness.client import GREEN_JOBS, JOBS
 from tests.cluster.harness.operator import ACCOUNT, rules
 from tests.cluster.harness.script import UNTIL_TOLD, Script
 from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.federation import Federation
 from tests.cluster.operator.test_zones import KEY, hour, maps_answers
 from tests.cluster.operator.world import World, static
 from tests.sources.provider import HOUR, Provider, Reply, maps_series, serving
@@ -20,6 +21,18 @@ from tests.sources.provider import HOUR, Provider, Reply, maps_series, serving
 def provider() -> Iterator[Provider]:
     with serving() as made:
         yield made
+
+
+def tour_of_a_federation(world: World) -> None:
+    """A run whose Service is there already, as an operator leaves it that was killed after it."""
+    federation = Federation(world)
+    federation.set_up()
+    federation.create({"policy": "Immediately"}, suspend=True)
+    federation.make_service()
+    federation.resume()
+    federation.wait_all_running()
+    federation.finish()
+    world.wait(federation.name, "Succeeded")
 
 
 def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
@@ -39,6 +52,7 @@ def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
     first = world.start_operator(config=urls)
     wait_for(lambda: world.history(world.zone), what="the history is stored")
     world.create("brief", {"policy": "Immediately"}, ttlSecondsAfterFinished=1)
+    tour_of_a_federation(world)
     world.create("lost", {"policy": "Immediately"})
     world.wait("lost", "Running")
     (run,) = world.runs("lost")

@@ -216,12 +216,16 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def parts_of(status: Object) -> list[Object]:
-    """The amounts in a job's books, tails included."""
-    account = status["account"]
+def parts_of(account: Object) -> list[Object]:
+    """The amounts in the books of a job or a role, tails included."""
     return [*account["amounts"], *(a["tail"] for a in account["latest"] if a.get("tail"))]
 
 
+def joules_in(account: Object) -> float:
+    """All energy in some books, to the millijoule, tails included."""
+    return float(sum(part["millijoules"] for part in parts_of(account))) / 1000
+
+
 def joules_of(status: Object) -> float:
-    """All energy in a job's books, to the millijoule, tails included."""
-    return float(sum(part["millijoules"] for part in parts_of(status))) / 1000
+    """All energy in a job's books."""
+    return joules_in(status["account"])

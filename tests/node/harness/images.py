@@ -49,6 +49,7 @@ class Image:
         package: the code.
         options: of the build.
         pruned: a requirement that is left out with all that only it needs.
+        extras: more extras that are installed.
 
     """
 
@@ -57,12 +58,14 @@ class Image:
     package: str
     options: tuple[str, ...] = ()
     pruned: str = ""
+    extras: tuple[str, ...] = ()
 
 
 OPERATOR: Final = Image("localhost/green-operator:test", "operator", "operator/green_operator")
 JOBS: Final = Image(
-    "localhost/green-jobs:test", "jobs", "jobs/green_jobs", ("--target", "light"), "torch"
-)
+    "localhost/green-jobs:test", "jobs", "jobs/green_jobs", ("--target", "light"), "torch",
+    ("federated",),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _wheels(image: Image) -> Path:
     """A folder with what the Containerfile installs."""
     text = (ROOT / image.part / "Containerfile").read_text()
     (uv_version,) = re.findall(r"^ARG UV_VERSION=(.+)$", text, re.MULTILINE)
-    digest = _hash([uv_version, image.pruned, (ROOT / "uv.lock").read_text()])
+    digest = _hash([uv_version, image.pruned, *image.extras, (ROOT / "uv.lock").read_text()])
     folder = _cache() / f"wheels-{image.part}-{digest}"
     if folder.exists():
         return folder
@@ -162,7 +165,8 @@ def _wheels(image: Image) -> Path:
         prune = ("--prune", image.pruned) if image.pruned else ()
         _run(
             *(_uv(), "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project"),
-            *("--extra", image.part, *prune, "--output-file", str(locked)),
+            *(f"--extra={extra}" for extra in (image.part, *image.extras)),
+            *(*prune, "--output-file", str(locked)),
         )
         download = (
             *(_uv(), "run", "--quiet", "--no-project", "--with", "pip", "python", "-m", "pip"),

@@ -8,16 +8,17 @@ from typing import Final
 
 import torch
 from green_api.contract import ModelFigures, Result
-from green_api.task import Export
+from green_api.learning import Export
 from pydantic import JsonValue
 
 from green_jobs import data
+from green_jobs.learning import export
 from green_jobs.learning.evaluation import Predict, Predictions, eager, evaluate, latency
+from green_jobs.learning.onnx_model import OnnxModel
 from green_jobs.models import Net
 from green_jobs.seeds import derive
-from green_jobs.tasks.compress import cpu, export
+from green_jobs.tasks.compress import cpu
 from green_jobs.tasks.compress.attempt import Attempt
-from green_jobs.tasks.compress.onnx_model import OnnxModel
 from green_jobs.tasks.compress.session import Session
 from green_jobs.tasks.compress.state import State
 from green_jobs.tasks.compress.verdict import Outcome, broken_limit

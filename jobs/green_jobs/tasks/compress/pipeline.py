@@ -11,19 +11,18 @@ from torch.nn import functional
 from green_jobs import data
 from green_jobs.learning.evaluation import eager, evaluate
 from green_jobs.learning.schedule import Schedule
+from green_jobs.learning.torch_setup import prepare_torch
 from green_jobs.learning.training import Loss, train
 from green_jobs.models import Net
 from green_jobs.seeds import derive, seed_all
 from green_jobs.signals import Signals
 from green_jobs.tasks.compress import distillation, pruning
-from green_jobs.tasks.compress.attempt import Attempt
-from green_jobs.tasks.compress.checks import FIELD
+from green_jobs.tasks.compress.attempt import FIELD, Attempt
 from green_jobs.tasks.compress.finish import finish
 from green_jobs.tasks.compress.layers import multiply_accumulates
 from green_jobs.tasks.compress.plan import Stage, lay_out
 from green_jobs.tasks.compress.session import Session
 from green_jobs.tasks.compress.state import StageFigures, State
-from green_jobs.tasks.compress.torch_setup import prepare_torch
 from green_jobs.tasks.compress.verdict import Outcome
 from green_jobs.tasks.compress.weights import load_weights
 

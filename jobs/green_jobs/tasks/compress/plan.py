@@ -10,14 +10,16 @@ import copy
 from dataclasses import dataclass
 from typing import Final
 
-from green_api.task import Compress, Export, Step
+from green_api.learning import Export
+from green_api.task import Compress, Step
 
 from green_jobs import data
+from green_jobs.learning.checks import check_export, check_fit
 from green_jobs.learning.schedule import Schedule
 from green_jobs.models import Net
 from green_jobs.seeds import derive
 from green_jobs.tasks.compress import pruning
-from green_jobs.tasks.compress.checks import FIELD, check_export, check_fit
+from green_jobs.tasks.compress.attempt import FIELD
 from green_jobs.tasks.compress.layers import forward_seconds
 
 # A backward pass is about two forward passes.
@@ -95,9 +97,9 @@ def lay_out(task: Compress, sets: data.DataSets, original: Net) -> Plan:
 
 
 def _check(task: Compress, net: Net, sets: data.DataSets, field: str) -> None:
-    check_fit(net, sets, field)
+    check_fit(net, sets, field, FIELD)
     if Export.ONNX in task.exports and net.network.builtin is None:
-        check_export(net, data.first(sets.test, 2)[0])
+        check_export(net, data.first(sets.test, 2)[0], FIELD)
 
 
 def _rehearse(task: Compress, step: Step, net: Net, sets: data.DataSets, field: str) -> Net:

@@ -12,7 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor
 
 from green_jobs import data
-from green_jobs.tasks.compress.onnx_model import quiet
+from green_jobs.learning.onnx_model import quiet
 
 _EXAMPLES = 512
 _BATCH = 64

@@ -8,7 +8,7 @@ from green_api.contract import ModelFigures, Result
 from green_api.task import Compress
 from pydantic import JsonValue
 
-from green_jobs.tasks.compress.checks import FIELD
+from green_jobs.tasks.compress.attempt import FIELD
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from green_jobs.models import Net
-from green_jobs.tasks.compress.attempt import Attempt
-from green_jobs.tasks.compress.checks import FIELD
+from green_jobs.tasks.compress.attempt import FIELD, Attempt
 
 
 def load_weights(net: Net, attempt: Attempt) -> None:

@@ -18,6 +18,7 @@ from green_api.errors import GreenError
 from green_api.federate import Federate
 
 from green_jobs.seeds import derive, seed_all
+from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
 from green_jobs.tasks.federate.records import pack, read_update, size_of, unpack
 from green_jobs.tasks.federate.state import Round, State, Weights
@@ -38,10 +39,6 @@ class TooFewSitesError(GreenError):
         self.rejections = list(rejections)
         told = [f"{r.site}: {r.reason}" for r in rejections]
         super().__init__("; ".join([*(f"{site} is not there" for site in self.missing), *told]))
-
-
-class RoundAbandonedError(GreenError):
-    """The round was left; what stood before it stands."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +163,8 @@ class Rounds:
             sites=[update.site for update in good],
             dropped={r.site: r.reason[:_LONGEST_REASON] for r in rejections},
             bytes={u.site: size + u.size for u in good},
+            examples={u.site: cast("int", u.metrics["num-examples"]) for u in good},
+            accuracies={u.site: cast("float", u.metrics["accuracy"]) for u in good},
         )
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 
 import httpx
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
@@ -19,13 +19,15 @@ from green_api.federate import Federate, OnStalled
 
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.signals import Signals
+from green_jobs.tasks.federate.errors import RoundAbandonedError, StalledError
 from green_jobs.tasks.federate.flower.grid import LinkLostError, open_grid, register_sites
 from green_jobs.tasks.federate.flower.runtime import Endpoint
+from green_jobs.tasks.federate.link import ServerFiles
+from green_jobs.tasks.federate.patience import give_up_at
 from green_jobs.tasks.federate.processes import Companion
 from green_jobs.tasks.federate.records import CONFIG, DECLARE, FINISH, METRICS, WHAT
 from green_jobs.tasks.federate.rounds import (
     Federation,
-    RoundAbandonedError,
     Rounds,
     TooFewSitesError,
     is_over,
@@ -36,26 +38,45 @@ MAX_UPDATE_BYTES: Final = 2**31
 """Flower takes no larger message."""
 _START_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+_SETTLING: Final = timedelta(seconds=30)
 _FAREWELL_SECONDS: Final = 10.0
 _LOG: Final = logging.getLogger(__name__)
 
 
-class StalledError(GreenError):
-    """Too few sites were there for too long, and the job is to fail then."""
+class Teller(Protocol):
+    """Is told how the rounds go."""
+
+    def begins(self, state: State) -> None:
+        """Rounds are made from here on."""
+
+    def went_on(self, state: State, *, is_saved: bool) -> None:
+        """One more round is done, and stands in a checkpoint where the disk took it."""
+
+    def waits(self, state: State, why: str) -> None:
+        """Too few sites are there, or sent an update that counts, for a moment so far."""
+
+    def stalled(self, state: State, why: str) -> None:
+        """The same for longer than a site takes to start."""
+
+    def over(self, state: State, why: str) -> None:
+        """There will be no further round; the sites are told afterwards."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFiles:
-    """What the server is given, and where it may write."""
+@dataclass
+class _Stall:
+    """A time without enough sites."""
 
-    address: str
-    """Host and port that its SuperLink listens on."""
-    credentials: Path
-    """Folder with ``ca.pem``, ``server.pem``, ``server.key`` and ``secret``."""
-    public_keys: Mapping[str, bytes]
-    """By site's name."""
-    folder: Path
-    """The server's own, on its claim."""
+    began: datetime
+    refused: int = 0
+    """Rounds that were made in vain: each costs the sites their work."""
+
+    def pause(self, error: TooFewSitesError) -> float:
+        """Seconds to the next try: at once where sites were missing, ever later in vain."""
+        if not error.rejections:
+            return _PAUSE_SECONDS
+        self.refused += 1
+        return min(_PAUSE_SECONDS * 2.0**self.refused, _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass
@@ -65,21 +86,25 @@ class Server:
     Args:
         task: what is asked for.
         files: keys and folders.
+        link: its SuperLink, started already.
         store: of the checkpoints.
         evaluate: the accuracy of weights on the server's test data.
         seed: of the job.
         signals: whether the server is to stop.
-        report: is told the state after each round and, while they are missing, who is.
+        teller: is told how the rounds go.
+        deadline: of the job, which bounds how long missing sites are waited for.
 
     """
 
     task: Federate
     files: ServerFiles
+    link: Companion
     store: CheckpointStore
     evaluate: Callable[[Weights], float]
     seed: int
     signals: Signals
-    report: Callable[[State, str], None]
+    teller: Teller
+    deadline: datetime | None = None
     max_update_bytes: int = MAX_UPDATE_BYTES
     _examples: dict[str, int] = field(default_factory=dict, init=False)
     _state: State = field(init=False)
@@ -94,12 +119,14 @@ class Server:
 
         """
         self._state = state
-        with self._link():
+        self._wait_healthy()
+        with self.link.kept(before=lambda: None):
             while True:
                 try:
                     with open_grid(self._endpoint(), self._secret()) as grid:
                         ids = register_sites(self._endpoint(), self.files.public_keys)
                         why = self._rounds(grid, ids)
+                        self.teller.over(self._state, why)
                         self._finish(grid, ids)
                         return self._state, why
                 except (httpx.HTTPError, LinkLostError) as error:
@@ -118,28 +145,39 @@ class Server:
             is_stopped=lambda: self.signals.stop_requested,
         )
         rounds = Rounds(self.task, federation, self.evaluate, self.seed)
-        stalled: float | None = None
+        self.teller.begins(self._state)
+        stall: _Stall | None = None
         while not (why := is_over(self.task, self._state.rounds)):
             self._check_stopped()
             try:
                 self._declare(federation)
-                self._state = rounds.next(self._state)
+                self._make(rounds)
+                stall = None
             except TooFewSitesError as error:
-                stalled = stalled or time.monotonic()
-                if time.monotonic() - stalled > self.task.stalled_timeout.total_seconds():
+                now = datetime.now(UTC)
+                stall = stall or _Stall(now)
+                if now >= self._give_up_at(stall):
                     return self._give_up(error)
-                self.report(self._state, str(error))
-                self.signals.wait(_PAUSE_SECONDS)
-                continue
-            stalled = None
-            self.store.save(self._state.to_checkpoint(self.task))
-            self.report(self._state, "")
+                lasts = now - stall.began >= _SETTLING
+                (self.teller.stalled if lasts else self.teller.waits)(self._state, str(error))
+                self.signals.wait(stall.pause(error))
         return why
 
+    def _make(self, rounds: Rounds) -> None:
+        began = time.monotonic()
+        state = rounds.next(self._state)
+        *before, last = state.rounds
+        timed = last.model_copy(update={"seconds": time.monotonic() - began})
+        self._state = state.model_copy(update={"rounds": [*before, timed]})
+        is_saved = self.store.save(self._state.to_checkpoint(self.task))
+        self.teller.went_on(self._state, is_saved=is_saved)
+
+    def _give_up_at(self, stall: _Stall) -> datetime:
+        return give_up_at(stall.began, self.task, self._state.rounds, self.deadline)
+
     def _give_up(self, error: TooFewSitesError) -> str:
-        timeout = self.task.stalled_timeout
-        words = f"stalled for {timeout}: {error}"
-        if self.task.on_stalled is OnStalled.FAIL:
+        words = f"stalled for too long: {error}"
+        if self.task.on_stalled is OnStalled.FAIL or not self._state.rounds:
             raise StalledError(words)
         return words
 
@@ -165,31 +203,14 @@ class Server:
         with suppress(RoundAbandonedError):
             federation.ask(_messages(federation, [s for s in ids if s not in away], FINISH))
 
-    @contextmanager
-    def _link(self) -> Iterator[None]:
-        host, _, port = self.files.address.rpartition(":")
-        folder = self.files.credentials
-        home = self.files.folder / "flower"
-        home.mkdir(parents=True, exist_ok=True)
-        arguments = [
-            "--host", host, "--port", port, "--enable-supernode-auth", "--isolation", "process",
-            "--ssl-certfile", folder / "server.pem", "--ssl-keyfile", folder / "server.key",
-            "--ssl-ca-certfile", folder / "ca.pem",
-            "--superexec-auth-secret-file", folder / "secret", "--database", home / "state.db",
-        ]  # fmt: skip
-        with Companion("superlink", arguments, home) as link:
-            self._wait_healthy(link)
-            with link.kept(before=lambda: None):
-                yield
-
-    def _wait_healthy(self, link: Companion) -> None:
+    def _wait_healthy(self) -> None:
         trusted = ssl.create_default_context(cadata=self._ca().decode())
         url = f"https://{self._endpoint().address}/health"
         give_up = time.monotonic() + _START_SECONDS
         while time.monotonic() < give_up:
             self._check_stopped()
-            if not link.is_running:
-                msg = f"the SuperLink ended with code {link.code}"
+            if not self.link.is_running:
+                msg = f"the SuperLink ended with code {self.link.code}"
                 raise GreenError(msg)
             try:
                 if httpx.get(url, verify=trusted).status_code == httpx.codes.OK:
@@ -207,7 +228,7 @@ class Server:
 
     def _endpoint(self) -> Endpoint:
         """The SuperLink from this machine: loopback, where it hides nothing."""
-        return Endpoint(f"127.0.0.1:{self.files.address.rpartition(':')[2]}", self._ca())
+        return Endpoint(f"127.0.0.1:{self.files.listen.rpartition(':')[2]}", self._ca())
 
     def _ca(self) -> bytes:
         return (self.files.credentials / "ca.pem").read_bytes()

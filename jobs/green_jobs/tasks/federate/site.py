@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+import httpx
 from flwr.app import ConfigRecord, RecordDict
+from green_api.errors import TaskConfigError
 
 from green_jobs.signals import Signals
+from green_jobs.tasks.federate.errors import RefusedError
 from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.tasks import serve_tasks
 from green_jobs.tasks.federate.processes import Companion
 from green_jobs.tasks.federate.records import CONFIG, DECLARE, FINISH, WHAT, reply
-from green_jobs.tasks.federate.trainer import Trainer
 
 _WATCH_SECONDS: Final = 0.2
 _FAREWELL_SECONDS: Final = 2.0
+_MOST_REFUSALS: Final = 8
+"""At a start a server may not have let its sites in yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +39,51 @@ class SiteFiles:
     """The site's key, in OpenSSH's format."""
     secret: Path
     """Shared by SuperNode and trainer; of this pod alone."""
-    folder: Path
-    """The site's own, on its claim."""
+    home: Path
+    """Where its SuperNode keeps files, of this run."""
+
+
+class Worker(Protocol):
+    """Does a site's work."""
+
+    @property
+    def examples(self) -> int:
+        """How many the site trains on."""
+
+    def handle(self, content: RecordDict) -> RecordDict:
+        """One round's work: from the server's message to the reply."""
 
 
 class Site:
     """Serves the rounds.
 
     Args:
+        name: the site's.
         files: keys and folders.
         trainer: does the work.
         signals: whether the site is to stop.
 
     """
 
-    def __init__(self, files: SiteFiles, trainer: Trainer, signals: Signals) -> None:
+    def __init__(self, name: str, files: SiteFiles, trainer: Worker, signals: Signals) -> None:
+        self._name = name
         self._files = files
         self._trainer = trainer
         self._signals = signals
         self._stop = threading.Event()
         self._is_finished = False
+        self._refusals = 0
 
     def run(self) -> bool:
-        """Work until the server has finished; False where a signal came before."""
+        """Work until the server has finished; False where a signal came before.
+
+        Raises:
+            RefusedError: the server does not know this site's key.
+            TaskConfigError: whoever answers is not this site's server.
+
+        """
+        if not self._wait_for_server():
+            return False
         runtime = Endpoint(f"127.0.0.1:{_free_port()}")
         node = self._node(runtime)
         secret = self._files.secret.read_bytes()
@@ -65,9 +92,12 @@ class Site:
             args=(runtime, secret, self._handle, self._stop, self._remember),
         )  # fmt: skip
         self._release()
-        with node, node.kept(before=self._release):
+        with node, node.kept(before=self._note_refusal):
             server.start()
             while server.is_alive() and not self._signals.stop_requested:
+                if self._refusals >= _MOST_REFUSALS:
+                    msg = f"site {self._name}: the server does not let it in: is its key known?"
+                    raise RefusedError(msg)
                 self._signals.wait(_WATCH_SECONDS)
             self._stop.set()
             server.join(_FAREWELL_SECONDS)
@@ -94,15 +124,43 @@ class Site:
             "--auth-supernode-private-key", files.private_key, "--isolation", "process",
             "--superexec-auth-secret-file", files.secret, "--host", host, "--port", port,
         ]  # fmt: skip
-        return Companion("supernode", arguments, files.folder / "flower")
+        return Companion("supernode", arguments, files.home)
+
+    def _wait_for_server(self) -> bool:
+        """Wait until the server answers; False where a signal came before."""
+        while not self._signals.stop_requested:
+            if self._server_answers():
+                return True
+            self._signals.wait(_WATCH_SECONDS)
+        return False
+
+    def _server_answers(self) -> bool:
+        link = self._files.superlink
+        trusted = ssl.create_default_context(cadata=(link.ca or b"").decode())
+        try:
+            answer = httpx.get(f"https://{link.address}/health", verify=trusted)
+        except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                msg = f"site {self._name}: {link.address} shows a wrong certificate: {error}"
+                raise TaskConfigError(msg) from error
+            return False
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
+    def _note_refusal(self) -> None:
+        """The SuperNode has ended: of itself it does so where the server refuses it."""
+        self._refusals = self._refusals + 1 if self._server_answers() else 0
+        self._release()
 
     @property
     def _memory(self) -> Path:
-        return self._files.folder / "node"
+        return self._files.home / "node"
 
     def _remember(self, node_id: int) -> None:
         """Needed to be let in again at once, should this site be killed."""
-        self._files.folder.mkdir(parents=True, exist_ok=True)
+        self._refusals = 0
+        self._files.home.mkdir(parents=True, exist_ok=True)
         self._memory.write_text(str(node_id))
 
     def _release(self) -> None:

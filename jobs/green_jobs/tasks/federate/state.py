@@ -35,6 +35,12 @@ class Round(Model):
     """By site, why its update does not."""
     bytes: dict[str, int] = {}
     """By site, size of weights sent to it and back."""
+    examples: dict[str, int] = {}
+    """By site, how many it trained on."""
+    accuracies: dict[str, float] = {}
+    """By site, of its own training, on its own data."""
+    seconds: float = 0.0
+    """How long it took."""
 
 
 class _Record(Model):

@@ -28,7 +28,7 @@ def make_strategy(task: Federate) -> FedAvg:
         case StrategyName.FED_PROX:
             return FedProx(**common, proximal_mu=spec.proximal_mu)
         case StrategyName.FED_ADAM:
-            return FedAdam(**common, eta=spec.server_learning_rate)
+            return FedAdam(**common, eta=spec.adam_learning_rate)
         case StrategyName.FED_TRIMMED_AVG:
             return FedTrimmedAvg(**common, beta=spec.trimmed_share)
         case StrategyName.KRUM:

@@ -16,6 +16,7 @@ from green_jobs import data
 from green_jobs.learning.schedule import Schedule
 from green_jobs.learning.training import Loss, train
 from green_jobs.seeds import derive
+from green_jobs.tasks.federate.attempt import FIELD
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, reply, unpack
 from green_jobs.tasks.federate.state import Weights
 
@@ -67,14 +68,12 @@ class Trainer:
         """One round's work: from the server's message to the reply.
 
         Raises:
-            TaskConfigError: the loss is no number any more.
+            TaskConfigError: the net is not the server's, or the loss is no number any more.
 
         """
-        config = content[CONFIG]
-        assert isinstance(config, ConfigRecord)  # noqa: S101 - the server's own
         weights = unpack(content[ARRAYS])  # type: ignore[arg-type]
-        set_weights(self._module, weights)
-        schedule = self._schedule(int(str(config[_ROUND])))
+        self._take(weights)
+        schedule = self._schedule(round_of(content))
         loss = accuracy = 0.0
         for step in train(self._module, self._dataset, schedule, self._loss(), {}, start=0):
             loss, accuracy = step.loss, step.accuracy
@@ -83,9 +82,16 @@ class Trainer:
             {"num-examples": len(self._dataset), "loss": loss, "accuracy": accuracy},
         )
 
+    def _take(self, weights: Weights) -> None:
+        odd = _odd_one(get_weights(self._module), weights)
+        if odd:
+            msg = f"site {self._site}: {FIELD}.model: is another net than the server's: {odd}"
+            raise TaskConfigError(msg)
+        set_weights(self._module, weights)
+
     def _schedule(self, number: int) -> Schedule:
         return _Steady(
-            field="task.federate",
+            field=FIELD,
             epochs=self._task.local_epochs,
             peak=self._task.learning_rate,
             batch_size=min(self._task.data.batch_size, len(self._dataset)),
@@ -104,6 +110,24 @@ class Trainer:
             return cross_entropy(logits, targets) + mu / 2 * distance
 
         return near_the_origin
+
+
+def round_of(content: RecordDict) -> int:
+    """The number of the round that a message asks for."""
+    config = content[CONFIG]
+    assert isinstance(config, ConfigRecord)  # noqa: S101 - the server's own
+    return int(str(config[_ROUND]))
+
+
+def _odd_one(own: Weights, theirs: Weights) -> str:
+    """The first parameter in which two nets differ; empty where none does."""
+    for name in [*theirs, *own]:
+        here, there = own.get(name), theirs.get(name)
+        if here is None or there is None:
+            return f"{name} is on one side alone"
+        if here.shape != there.shape:
+            return f"{name} is {list(here.shape)} here and {list(there.shape)} there"
+    return ""
 
 
 def get_weights(module: nn.Module) -> Weights:

@@ -21,6 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from green_api.errors import GreenError
 
+from green_jobs.tasks.federate.flower.pulls import hurry
 from green_jobs.tasks.federate.flower.runtime import Endpoint, acquire, acquiring_client, heartbeat
 
 # Flower wants an app; this one is never loaded, for both of its ends are processes of ours.
@@ -82,6 +83,7 @@ def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
         LinkLostError: the SuperLink gives no run.
 
     """
+    hurry()
     _start_run(endpoint)
     acquirer = acquiring_client(endpoint, secret)
     token = acquire(acquirer, TaskType.SERVER_APP)

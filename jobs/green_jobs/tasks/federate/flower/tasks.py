@@ -16,6 +16,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from green_jobs.tasks.federate.flower.pulls import hurry
 from green_jobs.tasks.federate.flower.runtime import (
     Endpoint,
     acquire,
@@ -48,6 +49,7 @@ def serve_tasks(
         remember: is told the id of the site's node.
 
     """
+    hurry()
     acquirer = acquiring_client(endpoint, secret)
     while not stop.is_set():
         token = None

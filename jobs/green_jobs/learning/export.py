@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Protocol
+
 import torch
 from green_api.errors import GreenError
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from green_jobs import models
+from green_jobs.learning import onnx_model
 from green_jobs.learning.evaluation import eager
 from green_jobs.models import Net
-from green_jobs.tasks.compress import onnx_model
-from green_jobs.tasks.compress.attempt import Attempt
 
 ONNX_FILE = "model.onnx"
 # Other kernels sum in another order; float32 has 7 digits.
@@ -27,7 +29,18 @@ def safetensors_bytes(net: Net) -> bytes:
     return save_tensors(net.tensors())
 
 
-def write_safetensors(attempt: Attempt, net: Net, inputs: Tensor) -> int:
+class Output(Protocol):
+    """A job's folder of results."""
+
+    @property
+    def output(self) -> Path:
+        """Where the files are."""
+
+    def write_output(self, name: str, data: bytes) -> Path:
+        """Commit a file."""
+
+
+def write_safetensors(attempt: Output, net: Net, inputs: Tensor) -> int:
     """Write ``model.safetensors`` and ``model.json``; the size of the former in bytes.
 
     Raises:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from green_api.errors import TaskConfigError
-from green_api.task import Network
+from green_api.learning import Network
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from green_jobs import data
+from green_jobs.learning import onnx_model
 from green_jobs.learning.evaluation import eager
 from green_jobs.models import Net
-from green_jobs.tasks.compress import onnx_model
-
-FIELD: Final = "spec.task.compress"
 
 
-def check_fit(net: Net, sets: data.DataSets, field: str) -> None:
+def check_fit(net: Net, sets: data.DataSets, field: str, task_field: str) -> None:
     """Run two examples through the net.
+
+    Args:
+        net: the net.
+        sets: the data.
+        field: path in the manifest of what holds the net.
+        task_field: path of the task, which holds the data.
 
     Raises:
         TaskConfigError: the net does not take the inputs, or its outputs are no classes for the
@@ -29,7 +31,8 @@ def check_fit(net: Net, sets: data.DataSets, field: str) -> None:
     inputs, targets = data.first(sets.test, 2)
     where = f"{field}.{_source(net.network)}: does not fit the data: "
     if targets.dtype != torch.int64 or targets.dim() != 1:
-        msg = f"{FIELD}.data: targets are {targets.dtype}, {_shape(targets)}; use one class index"
+        kind = f"{targets.dtype}, {_shape(targets)}"
+        msg = f"{task_field}.data: targets are {kind}; use one class index"
         raise TaskConfigError(msg)
     try:
         outputs = eager(net.module)(inputs)
@@ -50,7 +53,7 @@ def _highest_class(sets: data.DataSets, targets: Tensor) -> int:
     return max(int(some.max()) for some in (targets, *(part.tensors[1] for part in parts)))
 
 
-def check_export(net: Net, example: Tensor) -> None:
+def check_export(net: Net, example: Tensor, task_field: str) -> None:
     """Export the net to ONNX and throw the file away.
 
     Raises:
@@ -61,7 +64,7 @@ def check_export(net: Net, example: Tensor) -> None:
         onnx_model.export(net.module, example)
     except Exception as error:
         msg = (
-            f"{FIELD}.exports: Onnx: torch.onnx cannot export {_source(net.network)}: "
+            f"{task_field}.exports: Onnx: torch.onnx cannot export {_source(net.network)}: "
             f"{str(error).strip().splitlines()[0]}; mend the model or leave Onnx out"
         )
         raise TaskConfigError(msg) from error

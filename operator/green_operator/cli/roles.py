@@ -1,0 +1,61 @@
+"""The server and the sites of a federated job as a table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from green_api.status import JobStatus, RoleState, RoleStatus
+from green_api.units import Emissions, Energy
+from rich.table import Table
+from rich.text import Text
+
+from green_operator.amounts import format_emissions, format_energy
+
+_STYLES: Final = {
+    RoleState.WAITING: "yellow",
+    RoleState.RUNNING: "green",
+    RoleState.ENDED: "bold green",
+    RoleState.FAILED: "bold red",
+}
+_COLUMNS: Final = (
+    "Role", "State", "Rounds", "Dropped", "Examples", "Accuracy", "Traffic", "Zone", "Energy",
+    "Emitted", "",
+)  # fmt: skip
+
+
+def roles_table(status: JobStatus) -> Table | None:
+    """A row for each role; None for a job with one."""
+    if not status.roles:
+        return None
+    table = Table(box=None, pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column, header_style="dim")
+    for role in status.roles:
+        table.add_row(*_row(role))
+    return table
+
+
+def _row(role: RoleStatus) -> list[str | Text]:
+    emitted = "not known"
+    if role.micrograms is not None:
+        emitted = format_emissions(Emissions(role.micrograms / 1e6))
+    return [
+        role.name,
+        Text(role.state.value, style=_STYLES[role.state]),
+        str(role.rounds),
+        str(role.dropped_updates) if role.dropped_updates else "",
+        "" if role.examples is None else f"{role.examples:,}",
+        "" if role.accuracy is None else f"{100 * role.accuracy:.1f} %",
+        _size(role.bytes),
+        role.zone or "",
+        format_energy(Energy(role.joules)),
+        emitted,
+        Text(role.message),
+    ]
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"

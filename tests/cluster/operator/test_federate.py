@@ -1,0 +1,270 @@
+"""Federated jobs in a cluster: a server and its sites are one run, whatever happens to either."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from signal import Signals
+
+import pytest
+
+from tests.cluster.harness.client import CLAIMS, SECRETS, SERVICES
+from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.proxy import ApiProxy
+from tests.cluster.harness.script import Script
+from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.federation import ROLES, SITES, FederatedLife, Federation
+from tests.cluster.operator.test_kill import is_of_a_life
+from tests.cluster.operator.world import SOON, World, now
+from tests.conftest import SEED, WHOLE
+
+MOST_WRITES = 48
+"""Not fewer than an undisturbed life has; a test holds it against one."""
+SAMPLE = 3
+NOW = {"policy": "Immediately", "interruptible": True}
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane) -> Iterator[ApiProxy]:
+    made = ApiProxy(control_plane.server, control_plane.authority, counts=is_of_a_life)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def ward(world: World) -> Federation:
+    made = Federation(world)
+    made.set_up()
+    return made
+
+
+def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(
+    world: World, ward: Federation
+) -> None:
+    world.start_operator()
+    soon = now() + timedelta(seconds=10)
+    world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
+    ward.create({**SOON, "expectedDuration": "4m", "completeWithin": "34m"})
+    status = world.wait("ward", "Planned")
+    assert abs(datetime.fromisoformat(status["plannedStart"]) - soon) < timedelta(seconds=1)
+    wait_for(lambda: len(ward.jobs()) == 3, what="a Job for each role")
+    assert all(job["spec"]["suspend"] for job in ward.jobs().values())
+    assert world.pods("ward") == []
+    ward.check_set()
+
+    world.wait("ward", "Running")
+    ward.wait_all_running()
+    ward.rounds = 1
+    wait_for(lambda: ward.role("server").get("rounds") == 1, what="the server's word is heard")
+    assert ward.role("north")["bytes"] == 1000
+    world.set_zone(
+        world.set_trace([400, 400, 50, 400, 400], now() - timedelta(minutes=9, seconds=50), "later")
+    )
+    world.wait_condition("ward", "Suspended", "True", "Plan")
+    wait_for(lambda: not world.pods("ward"), what="the pods are gone")
+    assert ward.role("north")["state"] == "Waiting"
+    world.wait("ward", "Running", timeout=40)
+    wait_for(lambda: all(ward.attempts(r) == 2 for r in ROLES), what="each has a second attempt")
+    ward.wait_all_running()
+    ward.finish("server")
+    ward.wait_role("server", "Ended")
+    assert world.status("ward")["state"] == "Running"
+    ward.finish(*SITES)
+
+    status = world.wait("ward", "Succeeded")
+    ward.check_energy()
+    assert len(ward.jobs()) == 3
+    assert {row["name"]: row["zone"] for row in status["roles"]} == {
+        "server": world.zone, "north": ward.zone_of_north, "south": world.zone,
+    }  # fmt: skip
+    grams = {row["name"]: row["micrograms"] / row["joules"] for row in status["roles"]}
+    assert grams["north"] < grams["south"]
+    assert status["result"]["rounds"]["rounds"] == 2
+    world.wait_events("ward", "Planned", "Started", "Suspended", "Resumed", "Succeeded")
+    assert world.condition("ward", "Stalled") == {}
+
+
+def test_a_site_that_is_lost_does_not_fail_the_run(world: World, ward: Federation) -> None:
+    world.kubelet.scripts["ward/north"] = Script(codes=(65,), fails_after=0.5)
+    world.start_operator()
+    ward.create(NOW)
+    ward.wait_role("north", "Failed")
+    ward.wait_all_running("server", "south")
+    assert "north failed" in world.wait("ward", "Running")["message"]
+    ward.finish("server", "south")
+    world.wait("ward", "Succeeded")
+    assert ward.role("north")["state"] == "Failed"
+    ward.check_energy()
+
+
+def test_the_servers_failure_ends_the_sites(world: World, ward: Federation) -> None:
+    world.start_operator()
+    ward.create(NOW)
+    ward.wait_all_running()
+    world.kubelet.finish("ward/server", 65)
+    world.wait("ward", "Failed")
+    wait_for(lambda: not [p for p in world.pods("ward") if "north" in p["metadata"]["name"]],
+             what="the sites' pods are gone")  # fmt: skip
+    assert all(ward.jobs()[site]["spec"]["suspend"] for site in SITES)
+    assert world.condition("ward", "Failed")["reason"] == "InvalidTask"
+    ward.check_energy()
+
+
+@pytest.mark.skipif(not WHOLE, reason="waits a minute; GREEN_MATRIX=all runs it")
+def test_a_site_that_does_not_hear_the_end_is_told_to_go(world: World, ward: Federation) -> None:
+    world.start_operator()
+    ward.create(NOW)
+    ward.wait_all_running()
+    ward.finish("server", "south")
+    world.wait("ward", "Succeeded", timeout=120)
+    assert ward.jobs()["north"]["spec"]["suspend"] is True
+    ward.check_energy()
+
+
+def test_it_is_stalled_as_its_server_says(world: World, ward: Federation) -> None:
+    world.start_operator()
+    ward.create(NOW)
+    ward.wait_all_running()
+    ward.stalled = "north is missing, 2 are needed"
+    condition = world.wait_condition("ward", "Stalled", "True", "SitesMissing")
+    assert "north is missing" in condition["message"]
+    ward.stalled = ""
+    world.wait_condition("ward", "Stalled", "False", "EnoughSites")
+    ward.finish()
+    world.wait("ward", "Succeeded")
+    world.wait_event("ward", "Stalled")
+
+
+@pytest.mark.parametrize("role", ["server", "north"])
+def test_a_role_whose_job_was_deleted_by_hand_is_made_again(
+    world: World, ward: Federation, role: str
+) -> None:
+    world.start_operator()
+    ward.create(NOW)
+    ward.wait_all_running()
+    wait_for(lambda: world.status("ward")["run"]["attempts"] == 3, what="all are counted")
+    ward.delete_job(role)
+    wait_for(lambda: ward.attempts(role) == 2, what="a second attempt")
+    ward.wait_all_running()
+    ward.finish()
+    status = world.wait("ward", "Succeeded")
+    assert status["run"]["number"] == 1
+    ward.check_set()
+    assert len(ward.secrets()) == 3
+    truths = world.kubelet.truth(f"ward/{role}")
+    assert truths[0].ended is not None
+    assert truths[0].ended <= truths[1].started
+
+
+def test_a_run_that_was_deleted_by_hand_is_followed_by_another_with_other_keys(
+    world: World, ward: Federation
+) -> None:
+    operator = world.start_operator()
+    ward.create(NOW)
+    ward.wait_all_running()
+    wait_for(lambda: world.status("ward")["run"]["attempts"] == 3, what="all are counted")
+    # At one stroke: else what is left of the run is made whole again.
+    operator.signal(Signals.SIGSTOP)
+    for role in ROLES:
+        ward.delete_job(role)
+    operator.signal(Signals.SIGCONT)
+    wait_for(lambda: all(ward.attempts(r) == 2 for r in ROLES), what="each has a second attempt")
+    ward.wait_all_running()
+    ward.finish()
+    assert world.wait("ward", "Succeeded")["run"]["number"] == 2
+    ward.check_set()
+    assert len(ward.secrets()) == 6
+
+
+def test_everything_goes_with_the_job(world: World, ward: Federation) -> None:
+    world.start_operator()
+    ward.create(NOW)
+    ward.wait_all_running()
+    world.delete("ward")
+    world.wait_collected("ward")
+    wait_for(lambda: not ward.secrets() and not ward.services(), 90, "Secrets and Service are gone")
+
+
+def test_jobs_beside_each_other_share_no_name_and_no_secret(world: World, ward: Federation) -> None:
+    other = Federation(world, "ward-2")
+    other.set_up()
+    world.start_operator()
+    ward.create(NOW)
+    other.create(NOW)
+    ward.wait_all_running()
+    other.wait_all_running()
+    (mine,), (theirs,) = ward.services(), other.services()
+    assert mine["metadata"]["name"] != theirs["metadata"]["name"]
+    for service, owner in ((mine, "ward"), (theirs, "ward-2")):
+        selector = service["spec"]["selector"]
+        chosen = [
+            pod
+            for pod in (*world.pods("ward"), *world.pods("ward-2"))
+            if selector.items() <= pod["metadata"]["labels"].items()
+        ]
+        assert [p["metadata"]["labels"]["greentraining.io/job"] for p in chosen] == [owner]
+    data = [secret["data"] for secret in (*ward.secrets(), *other.secrets())]
+    assert len({d["ca.pem"] for d in data}) == 2
+    assert len({d["secret"] for d in data}) == 6
+    for federation in (ward, other):
+        federation.finish()
+        world.wait(federation.name, "Succeeded")
+
+
+def test_a_service_of_somebody_else_is_left_alone(world: World, ward: Federation) -> None:
+    ward.create(NOW)
+    foreign = ward.make_service(uid="00000000-0000-0000-0000-000000000000")
+    # The garbage collector would take what an unknown owner has.
+    name = foreign["metadata"]["name"]
+    world.admin.patch(SERVICES, name, {"metadata": {"ownerReferences": None}}, world.namespace)
+    world.start_operator()
+    condition = world.wait_condition("ward", "Running", "False", "RunRefused")
+    assert f"the Service {name} exists and is not this job's" in condition["message"]
+    assert ward.jobs() == {}
+    world.admin.delete(SERVICES, name, world.namespace)
+    ward.wait_all_running()
+    # However often it was tried: one set.
+    assert len(world.admin.list(SECRETS, world.namespace, labels="greentraining.io/job")) == 3
+    ward.finish()
+    world.wait("ward", "Succeeded")
+
+
+def test_a_sites_missing_claim_is_named(world: World, ward: Federation) -> None:
+    world.admin.delete(CLAIMS, "ward-south", world.namespace)
+    world.start_operator()
+    ward.create(SOON, suspend=True)
+    condition = world.wait_condition("ward", "ClaimBound", "False", "ClaimNotFound")
+    assert "spec.task.federate.sites[1].claimName: ward-south" in condition["message"]
+
+
+def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
+    world: World, proxy: ApiProxy
+) -> None:
+    life = FederatedLife(world, proxy)
+    life.run()
+    life.check()
+    assert life.deaths == 0
+    assert len(life.federation.secrets()) == 3
+    assert 20 < len(proxy.counted) <= MOST_WRITES, [r.shape for r in proxy.counted]
+
+
+def cases() -> list[tuple[int, bool]]:
+    every = [(number, after) for number in range(1, MOST_WRITES + 1) for after in (False, True)]
+    if WHOLE:
+        return every
+    # The last numbers are not reached in each life: a sample is taken where it counts.
+    return sorted(random.Random(SEED).sample(every[:50], SAMPLE))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("number", "after"), cases())
+def test_killed_at_a_write(world: World, proxy: ApiProxy, number: int, after: bool) -> None:
+    life = FederatedLife(world, proxy)
+    fault = proxy.kill_at(number, lambda: life.operator.pid, after=after)
+    life.run()
+    life.check()
+    if not fault.hits:
+        pytest.skip(f"this life had {len(proxy.counted)} writes")
+    assert life.deaths >= 1 or number == len(proxy.counted)

@@ -1,0 +1,347 @@
+"""Federated jobs on one machine: a real SuperLink, real SuperNodes, real training on digits."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import psutil
+import pytest
+import torch
+import yaml
+from green_api.base import Signal
+from green_api.contract import ExitCode, Mark
+from green_api.federate import SERVER
+from green_api.status import ConditionType, JobStatus, RoleState, RoleStatus
+from green_api.units import Power
+from green_jobs import models
+from green_operator.local.federation import credentials_folder
+from green_operator.local.state import AttemptState, JobState
+
+from tests.conftest import SEED, WHOLE
+from tests.e2e.energy import check_meter, check_tails
+from tests.e2e.harness import ROOT, TRACE_ZONE, Greenctl, kill, processes_of, wait_for
+from tests.unit.factories import manifest
+
+NAME = "shrink"
+SPEED = 300
+"""Of a replay: the journal has an entry each second."""
+GRAMS = {"mixed": 300.0, "hydro": 20.0, "coal": 800.0}
+ROLES = [SERVER, "site-0", "site-1"]
+WATTS = Power(4.0)
+ROUNDS = 4
+CASES, SAMPLE = 20, 2
+
+
+def federate(**changes: Any) -> dict[str, Any]:
+    task = {
+        "model": {"builtin": "digits-cnn"},
+        "data": {"builtin": "digits", "batchSize": 64},
+        "rounds": ROUNDS,
+        "partition": {"sites": 2, "zones": ["hydro", "coal"]},
+        "exports": ["Safetensors"],
+    }
+    given = {k: v for k, v in {**task, **changes}.items() if v is not None}
+    return manifest(
+        task={"federate": given},
+        schedule={"policy": "Immediately", "interruptible": True},
+        resources={"cpu": 1},
+    )
+
+
+def zone(name: str, *, default: bool = False) -> dict[str, Any]:
+    source = {"gramsPerKilowattHour": GRAMS[name], "signal": "AverageLifecycle"}
+    spec = {"default": default, "sources": [{"static": source}]}
+    return TRACE_ZONE | {"metadata": {"name": name}, "spec": spec}
+
+
+def greenctl(folder: Path, job: dict[str, Any], *options: str) -> Greenctl:
+    folder.mkdir(exist_ok=True)
+    (folder / "meter").mkdir(exist_ok=True)
+    # A replay needs a trace; its source comes first, so it is what the server's zone has.
+    traced = zone("mixed", default=True)
+    traced["spec"]["sources"].insert(0, TRACE_ZONE["spec"]["sources"][0])
+    documents = [job, traced, zone("hydro"), zone("coal")]
+    (folder / "job.yaml").write_text(yaml.safe_dump_all(documents))
+    return Greenctl(
+        [str(folder / "job.yaml"), "--speed", str(SPEED),
+         "--trace", f"mixed={ROOT / 'examples/sunny-day.csv'}", *options],
+        folder / "out",
+        {
+            "PYTHONPATH": f"{ROOT / 'tests/e2e/fakes'}:{ROOT / 'tests/jobs/energy/fakes'}",
+            "FAKE_NVML_LOG": str(folder / "meter/%.log"),
+        },
+    )  # fmt: skip
+
+
+def job_of(run: Greenctl) -> JobState | None:
+    try:
+        return run.job(NAME)
+    except AssertionError:
+        return None
+
+
+def rounds_of(run: Greenctl) -> int:
+    """Whole rounds, as the server last said."""
+    job = job_of(run)
+    progress = job.lead.progress if job is not None else None
+    return progress.rounds.rounds if progress is not None and progress.rounds is not None else 0
+
+
+def active(run: Greenctl, role: str) -> AttemptState | None:
+    job = job_of(run)
+    return job.roles[role].active if job is not None else None
+
+
+def companion(attempt: AttemptState) -> list[psutil.Process]:
+    """Flower's process beside the worker of an attempt."""
+    return [p for p in processes_of(attempt.uid) if "federate.flower" in " ".join(p.cmdline())]
+
+
+def rows(status: JobStatus) -> dict[str, RoleStatus]:
+    assert status.roles is not None
+    return {row.name: row for row in status.roles}
+
+
+def status_of(run: Greenctl) -> JobStatus:
+    status = run.job(NAME).status
+    assert status is not None
+    return status
+
+
+def check_success(run: Greenctl, rounds: int = ROUNDS) -> None:
+    """The right result, and every joule in the place where it was used."""
+    job, status = run.job(NAME), status_of(run)
+    assert status.state == "Succeeded", status.message
+    report = run.report(NAME)
+    told: Any = report.details["rounds"]
+    assert [r["number"] for r in told] == list(range(1, rounds + 1))
+    assert all(len(r["sites"]) == 2 for r in told)
+    assert report.result.final is not None
+    assert report.result.final.accuracy == told[-1]["accuracy"] > 0.8
+    for row in rows(status).values():
+        assert row.state is RoleState.ENDED
+        assert row.rounds == rounds
+        assert row.bytes > 10_000
+    check_energy(run, job, status)
+    assert not [p for a in job.attempts for p in processes_of(a.uid)]
+
+
+def check_energy(run: Greenctl, job: JobState, status: JobStatus) -> None:
+    measured = 0.0
+    for role, state in job.roles.items():
+        folder = run.output / NAME if role == SERVER else run.output / NAME / "sites" / role
+        measured += check_meter(state, folder, run.output.parent / "meter")
+        check_tails(state, run.state.clock, WATTS)
+    assert status.energy is not None
+    assert status.energy.measured_joules == round(measured)
+    shown = rows(status)
+    total = sum(row.joules for row in shown.values())
+    assert total == pytest.approx(status.energy.joules, abs=len(shown))
+    for role, name in (("site-0", "hydro"), ("site-1", "coal")):
+        row = shown[role]
+        assert row.zone == name
+        assert row.micrograms == pytest.approx(row.joules / 3.6e6 * GRAMS[name] * 1e6, rel=0.02)
+    assert status.emissions is not None
+    assert status.emissions.signal is Signal.AVERAGE_LIFECYCLE
+    emitted = sum(row.micrograms or 0 for row in shown.values())
+    assert emitted == pytest.approx(status.emissions.micrograms, abs=len(shown))
+
+
+def test_sites_train_one_model_and_each_is_accounted_in_its_own_zone(tmp_path: Path) -> None:
+    job = federate(exports=["Safetensors", "Onnx"], stop={"accuracy": 0.95}, rounds=8)
+    run = greenctl(tmp_path, job)
+    finished = run.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    status = status_of(run)
+    rounds = rows(status)[SERVER].rounds
+    check_success(run, rounds)
+    assert [a.exit_code for a in run.job(NAME).attempts] == [0, 0, 0]
+    # What a person is shown: each round, each site.
+    assert "reaches the 0.95" in finished.stdout
+    assert "test accuracy by round" in finished.stdout
+    for role in ROLES:
+        assert f"{role} " in finished.stdout
+    assert (run.output / NAME / "rounds.png").stat().st_size > 10_000
+    check_model(run.output / NAME / "output")
+    # The useful work of each role is kept: of one undisturbed run all of it.
+    assert status.emissions is not None
+    assert status.emissions.difference_micrograms is not None
+    for state in run.job(NAME).roles.values():
+        marks = [e.mark for e in state.entries]
+        assert marks.count(Mark.SAVED) >= rounds - 1
+
+
+def check_model(output: Path) -> None:
+    module = models.load(output)
+    inputs = torch.randn(3, 1, 8, 8)
+    session = onnxruntime.InferenceSession(
+        output / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    (logits,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    np.testing.assert_allclose(logits, module(inputs).detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_that_was_stopped_in_a_round_goes_on_with_it(tmp_path: Path) -> None:
+    run = greenctl(tmp_path, federate())
+    process = run.start()
+    wait_for(lambda: rounds_of(run) >= 1, 240)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == ExitCode.INTERRUPTED
+    job = run.job(NAME)
+    assert {a.exit_code for a in job.attempts} == {ExitCode.INTERRUPTED}
+    left = rounds_of(run)
+    assert 1 <= left < ROUNDS
+    finished = run.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    check_success(run)
+    job = run.job(NAME)
+    assert {role: len(state.attempts) for role, state in job.roles.items()} == dict.fromkeys(
+        ROLES, 2
+    )
+    # The second attempt of the server made only the rounds that were left.
+    second = [e for e in job.lead.entries if e.attempt == job.lead.attempts[1].uid]
+    assert [e.mark for e in second].count(Mark.SAVED) == ROUNDS - left
+
+
+Victim = Callable[[subprocess.Popen[str], AttemptState], None]
+
+
+def _runner(process: subprocess.Popen[str], _: AttemptState) -> None:
+    process.kill()
+
+
+def _supervisor(_: subprocess.Popen[str], attempt: AttemptState) -> None:
+    for process in processes_of(attempt.uid)[:1]:
+        kill(process, signal.SIGKILL)
+
+
+def _worker(_: subprocess.Popen[str], attempt: AttemptState) -> None:
+    for process in processes_of(attempt.uid)[1:2]:
+        kill(process, signal.SIGKILL)
+
+
+def _companion(_: subprocess.Popen[str], attempt: AttemptState) -> None:
+    for process in companion(attempt):
+        kill(process, signal.SIGKILL)
+
+
+VICTIMS: dict[str, Victim] = {
+    "companion": _companion, "worker": _worker, "supervisor": _supervisor, "runner": _runner,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    role: str
+    victim: str
+    rounds: int
+    """It is killed so long after so many rounds."""
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.victim}-{self.rounds}-{self.seconds:.1f}"
+
+
+def cases() -> list[Case]:
+    """All combinations of role and victim in turn, at times that follow from the seed."""
+    chance = Random(SEED)
+    kinds = [(role, victim) for role in (SERVER, "site-1") for victim in VICTIMS]
+    chance.shuffle(kinds)
+    return [
+        Case(*kinds[i % len(kinds)], chance.randrange(ROUNDS - 1), chance.uniform(0, 3))
+        for i in range(CASES if WHOLE else SAMPLE)
+    ]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_whoever_is_killed_the_training_ends_as_it_should_and_no_joule_is_lost(
+    case: Case, tmp_path: Path
+) -> None:
+    run = greenctl(tmp_path, federate())
+    process = run.start()
+    attempt = wait_for(lambda: active(run, case.role), 60)
+    wait_for(lambda: rounds_of(run) >= case.rounds, 240)
+    time.sleep(case.seconds)
+    VICTIMS[case.victim](process, attempt)
+    process.communicate(timeout=400)
+    if process.returncode != 0:
+        finished = run.run(timeout=400)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+    check_success(run)
+    others = [r for r in ROLES if r != case.role]
+    if case.victim in ("worker", "supervisor"):
+        # Whoever was not killed has worked on.
+        assert all(len(run.job(NAME).roles[role].attempts) == 1 for role in others)
+        assert len(run.job(NAME).roles[case.role].attempts) <= 2
+
+
+def test_a_site_that_cannot_work_is_named_and_the_job_ends_as_it_says(tmp_path: Path) -> None:
+    """One site's data entrypoint gives nothing, so that there are too few for a round."""
+    (tmp_path / "sets.py").write_text(
+        "import os, torch\n"
+        "from torch.utils.data import TensorDataset\n"
+        "def load():\n"
+        "    one = TensorDataset(torch.randn(40, 1, 8, 8), torch.arange(40) % 10)\n"
+        "    is_empty = 'claims/data-b' in os.environ['GREEN_CLAIM_DIR']\n"
+        "    return {'train': [] if is_empty else one, 'test': one}\n"
+    )
+    job = federate(
+        partition=None,
+        sites=[{"name": n, "claimName": f"data-{n}"} for n in ("a", "b")],
+        data={"entrypoint": "sets:load"},
+        onStalled="Fail",
+        stalledTimeout="25s",
+    )
+    run = greenctl(tmp_path, job)
+    finished = run.run()
+    assert finished.returncode == ExitCode.FAILED
+    status = status_of(run)
+    assert status.state == "Failed"
+    assert "stalled for too long: b is not there" in status.message
+    shown = rows(status)
+    assert shown["b"].state is RoleState.FAILED
+    assert "spec.task.federate.data.entrypoint: 'sets:load'" in shown["b"].message
+    assert len(run.job(NAME).roles["b"].attempts) == 1
+    assert (run.output / "claims/data-a" / NAME / "sites/a/journal").is_dir()
+    assert not [c for c in status.conditions if c.type is ConditionType.STALLED]
+
+
+def test_sites_with_wrong_credentials_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    """One trusts another authority, one's key is not known to the server."""
+    job = federate(partition={"sites": 3}, minSites=1, rounds=2)
+    job["spec"]["suspend"] = True  # type: ignore[index]
+    job["spec"]["retries"] = 0  # type: ignore[index]
+    paused = greenctl(tmp_path, job).run()
+    assert paused.returncode == ExitCode.INTERRUPTED
+    job["spec"]["suspend"] = False  # type: ignore[index]
+    run = greenctl(tmp_path, job)
+    state = run.job(NAME)
+    sites = ["site-0", "site-1", "site-2"]
+    now = datetime.now(UTC)
+    made = credentials_folder(run.output / ".greenctl", f"{state.uid}-1", sites, now)
+    other = credentials_folder(tmp_path, "other", sites, now)
+    shutil.copy(other / "site-1/ca.pem", made / "site-1/ca.pem")
+    shutil.copy(other / "site-2/site.key", made / "site-2/site.key")
+    finished = run.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    shown = rows(status_of(run))
+    assert shown[SERVER].state is shown["site-0"].state is RoleState.ENDED
+    assert shown["site-1"].state is shown["site-2"].state is RoleState.FAILED
+    assert "site site-1: 127.0.0.1:" in shown["site-1"].message
+    assert "shows a wrong certificate" in shown["site-1"].message
+    assert "site site-2: the server does not let it in" in shown["site-2"].message
+    for file in (made / SERVER).iterdir():
+        assert file.stat().st_mode & 0o077 == 0

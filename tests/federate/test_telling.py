@@ -1,0 +1,141 @@
+"""What a training tells, how long it waits, and which examples are whose: without a process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ConfigRecord, RecordDict
+from green_api.errors import TaskConfigError
+from green_api.federate import Federate
+from green_jobs.models import Net
+from green_jobs.tasks.federate.parts import labels_of, part_of
+from green_jobs.tasks.federate.patience import LEAST_WAIT, give_up_at
+from green_jobs.tasks.federate.records import pack
+from green_jobs.tasks.federate.state import Round
+from green_jobs.tasks.federate.told import percentage, rounds_progress
+from green_jobs.tasks.federate.trainer import Trainer, get_weights
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from tests.federate.test_rounds import a_task
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def a_round(number: int, **changes: object) -> Round:
+    fields = {"number": number, "accuracy": 0.5, "loss": 1.0, "sites": ["site-0", "site-1"]}
+    return Round.model_validate(fields | changes)
+
+
+def test_what_each_site_did_is_told() -> None:
+    task = a_task(partition={"sites": 3})
+    rounds = [
+        a_round(
+            1,
+            dropped={"site-2": "it is not finite"},
+            bytes={"site-0": 10, "site-1": 20},
+            examples={"site-0": 9},
+            accuracies={"site-0": 7.0},
+        ),
+        a_round(2, sites=["site-0"], dropped={"site-1": "x" * 300}, bytes={"site-0": 10}),
+    ]
+    told = rounds_progress(task, rounds, "site-2 is not there")
+    assert (told.rounds, told.accuracy, told.stalled) == (2, 0.5, "site-2 is not there")
+    assert [(s.name, s.rounds, s.dropped, s.bytes) for s in told.sites] == [
+        ("site-0", 2, 0, 20), ("site-1", 1, 1, 20), ("site-2", 0, 1, 0),
+    ]  # fmt: skip
+    assert told.sites[0].accuracy is None  # a site may say what it likes
+    # Only of the last round: what was mended is no trouble any more.
+    assert [len(s.reason) for s in told.sites] == [0, 200, 0]
+    assert percentage(task, rounds) == 40.0
+
+
+@given(
+    st.integers(0, 4),
+    st.floats(0.1, 600),
+    st.one_of(st.none(), st.timedeltas(timedelta(0), timedelta(days=2))),
+)
+def test_a_stall_is_borne_as_long_as_the_deadline_leaves_time_for_the_rounds(
+    done: int, seconds: float, until: timedelta | None
+) -> None:
+    task = a_task(rounds=5, stalledTimeout="30m")
+    rounds = [a_round(n + 1, seconds=seconds) for n in range(done)]
+    deadline = None if until is None else NOW + until
+    end = give_up_at(NOW, task, rounds, deadline)
+    if deadline is None:
+        assert end == NOW + timedelta(minutes=30)
+        return
+    needed = timedelta(seconds=seconds * (5 - done)) if done else timedelta(0)
+    assert end >= NOW + LEAST_WAIT
+    assert end == NOW + LEAST_WAIT or end + needed <= deadline + timedelta(milliseconds=1)
+
+
+def test_simulated_sites_share_all_examples_and_none_twice() -> None:
+    data = TensorDataset(torch.arange(50.0), torch.arange(50) % 5)
+    for partition in ({"sites": 3}, {"sites": 3, "dirichlet": 0.3}):
+        task = a_task(partition=partition)
+        parts = [part_of(task, name, data) for name in task.names]
+        seen = sorted(int(part[i][0]) for part in parts for i in range(len(part)))
+        assert seen == list(range(50))
+        assert [labels_of(p).tolist() for p in parts] == [
+            [int(p[i][1]) for i in range(len(p))] for p in parts
+        ]
+
+
+def test_a_site_of_its_own_has_all_of_its_data() -> None:
+    sites = [{"name": n, "claimName": n} for n in ("a", "b")]
+    task = a_task(partition=None, sites=sites)
+    pairs = [(torch.zeros(1), 1), (torch.ones(1), 0)]
+    assert part_of(task, "a", pairs) is pairs
+    np.testing.assert_array_equal(labels_of(pairs), [1, 0])
+
+
+def test_more_sites_than_examples_are_named() -> None:
+    with pytest.raises(TaskConfigError, match=r"partition.sites: 4: the data set has 3 examples"):
+        part_of(a_task(), "site-0", TensorDataset(torch.zeros(3), torch.zeros(3)))
+
+
+def message(module: nn.Module) -> RecordDict:
+    return RecordDict(
+        {"arrays": pack(get_weights(module)), "config": ConfigRecord({"server-round": 1})}
+    )
+
+
+def a_trainer(module: nn.Module, examples: int = 4) -> Trainer:
+    data = TensorDataset(torch.zeros(examples, 1, 8, 8), torch.zeros(examples, dtype=torch.int64))
+    return Trainer(a_task(), "site-1", module, data, 0)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 7)),
+            r"1.weight is \[10, 64\] here and \[7, 64\] there",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)), "1.bias is on one side alone"),
+    ],
+)
+def test_another_net_than_the_servers_is_named_with_the_site(theirs: nn.Module, says: str) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(TaskConfigError, match=f"site site-1: spec.task.federate.model: .*{says}"):
+        a_trainer(own).handle(message(theirs))
+
+
+def test_a_site_without_data_is_named() -> None:
+    net = Net.build(a_task().model).module
+    with pytest.raises(TaskConfigError, match="site site-1 has 0 examples"):
+        a_trainer(net, examples=0)
+
+
+def test_the_seed_makes_the_parts() -> None:
+    data = TensorDataset(torch.arange(60.0), torch.arange(60) % 3)
+    first = part_of(a_task(), "site-0", data)
+    again = part_of(a_task(), "site-0", data)
+    other = part_of(Federate.model_validate({**a_task().to_wire(), "seed": 5}), "site-0", data)
+    assert first.indices == again.indices != other.indices
