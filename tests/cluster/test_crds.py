@@ -344,6 +344,24 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "",
         "each export format is named once",
     ),
+    (
+        named(federate(), "w" * 46),
+        "metadata",
+        "",
+        "metadata.name of a federate job names a Service too: a letter, then letters, digits and '-', 45 characters at most",
+    ),
+    (
+        named(federate(), "2.wards"),
+        "metadata",
+        "",
+        "metadata.name of a federate job names a Service too: a letter, then letters, digits and '-', 45 characters at most",
+    ),
+    (
+        named(federate(sites__1__name="s" * 32), "w" * 21),
+        "metadata",
+        "",
+        "metadata.name and a site's name may have 52 characters together, for the names of pods are made of both",
+    ),
     (zone(sauces=[]), "spec.sauces", "", "unknown field"),
     (
         named(ZONE, "a" * 64),

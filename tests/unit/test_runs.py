@@ -107,13 +107,15 @@ class Operator:
             Credentials(api, lambda: T0), _say_nothing,
         )  # fmt: skip
 
-    def bring(self, number: int, suspend: bool) -> Seen:
+    def see(self) -> Seen:
         reserved = {role: DEFAULT_POWER.reserved(0, 1) for role in self._job.spec.task.roles}
         record = self.index.jobs[KEY]
-        seen = Seen.of(KEY, record, self._job, None, reserved, T0)
+        return Seen.of(KEY, record, self._job, None, reserved, T0)
+
+    def bring(self, number: int, suspend: bool, seen: Seen | None = None) -> None:
+        seen = seen or self.see()
         seen.look(self.index)
         asyncio.run(self._runs.bring(seen, DesiredRun(number, suspend, "gb")))
-        return seen
 
 
 def a_life(server: Server) -> None:
@@ -207,3 +209,30 @@ def test_sites_that_were_held_when_their_server_ended_do_not_come_back() -> None
     server.objects[RUNS, "ward-0f8fa-1-server"]["status"] = {"conditions": [done]}
     Operator(server, job()).bring(1, suspend=False)
     assert all(made["spec"]["suspend"] for made in server.of(RUNS).values())
+
+
+def test_a_role_made_again_starts_once_its_old_pod_has_gone() -> None:
+    server = Server()
+    Operator(server, job()).bring(1, suspend=False)
+    old = server.objects.pop((RUNS, "ward-0f8fa-1-north"))
+    operator = Operator(server, job())
+    pod = {
+        "metadata": {
+            "name": "old", "namespace": "team-a", "uid": "pod", "resourceVersion": "1",
+            "creationTimestamp": "2026-06-01T00:00:00Z", "labels": old["metadata"]["labels"],
+            "ownerReferences": [{"uid": old["metadata"]["uid"], "controller": True}],
+        },
+        "spec": {},
+        "status": {"phase": "Running"},
+    }  # fmt: skip
+    operator.index.put_run(old)
+    operator.index.put_pod(pod)
+    seen = operator.see()
+    seen.books["north"].begin("pod", T0, None)
+    operator.index.drop_run(KEY, old["metadata"]["uid"])
+    operator.bring(1, suspend=False, seen=seen)
+    held = {name: body["spec"]["suspend"] for name, body in server.of(RUNS).items()}
+    assert held == {f"ward-0f8fa-1-{role}": role == "north" for role in ROLES}
+    operator.index.drop_pod(KEY, "pod")
+    operator.bring(1, suspend=False, seen=seen)
+    check(server, sets=1)

@@ -53,7 +53,14 @@ class Runs:
         elif not desired.suspend:
             # Sites that were held when their server ended have nothing to come back to.
             return False
-        to_change = [r for r in runs.values() if r.end is None and r.suspend != desired.suspend]
+        to_change = [
+            run
+            for run in runs.values()
+            if run.end is None
+            and run.suspend != desired.suspend
+            # Of a Job that was deleted by hand a pod may still write to the claim.
+            and (desired.suspend or not seen.has_leftover(run))
+        ]
         if to_change and desired.suspend and seen.running:
             # Once more before they go: what they have used and how far they are.
             with suppress(TimeoutError):

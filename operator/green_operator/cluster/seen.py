@@ -123,6 +123,10 @@ class Seen:
         run = self.runs.get(role)
         return [p for p in self.pods[role] if run is not None and p.owner_uid == run.uid]
 
+    def has_leftover(self, run: RunRecord) -> bool:
+        """Whether a pod of the same role works or ends that is not of this Job."""
+        return any(p.owner_uid != run.uid and not p.is_over for p in self.pods[run.role])
+
     def zone_of(self, role: str) -> str | None:
         """The grid zone that a role asks for beside the job's own."""
         federate = self.job.spec.task.federate

@@ -68,7 +68,9 @@ def _is_settling(run: RunRecord, pods: Sequence[PodRecord]) -> bool:
 
 
 def _is_tried_again(pod: PodRecord) -> bool:
-    return bool(pod.exit_code) and pod.exit_code not in _FINAL_CODES
+    # One that somebody deleted, as a suspension does, has not failed.
+    is_deleted = pod.gone or pod.deleted is not None
+    return bool(pod.exit_code) and pod.exit_code not in _FINAL_CODES and not is_deleted
 
 
 def _obstacle(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> Obstacle | None:
@@ -79,7 +81,8 @@ def _obstacle(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> Obsta
             f"no pod could be made: a quota or an admission policy may refuse it; the events of "
             f"the Job {run.name} say what (kubectl describe job {run.name})",
         )
-    if not live and pods and not run.suspend and run.end is None and _is_tried_again(pods[-1]):
+    is_open = not run.suspend and run.end is None
+    if not live and pods and is_open and _is_tried_again(pods[-1]):
         return Obstacle("Retrying", f"{_words(pods[-1], '')}; another attempt follows")
     return next((o for pod in live if (o := obstacle(pod, now)) is not None), None)
 

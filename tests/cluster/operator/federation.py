@@ -150,7 +150,7 @@ class Federation:
         assert status["energy"]["joules"] == pytest.approx(whole, abs=2)
 
     def check_set(self) -> None:
-        """All roles use one whole set of Secrets, with one file set each."""
+        """All roles use one whole set of Secrets."""
         tokens = {
             job["metadata"]["annotations"]["greentraining.io/credentials"]
             for job in self.jobs().values()

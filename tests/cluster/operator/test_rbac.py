@@ -23,16 +23,13 @@ def provider() -> Iterator[Provider]:
         yield made
 
 
-def tour_of_a_federation(world: World) -> None:
+def a_federation(world: World) -> Federation:
     """A run whose Service is there already, as an operator leaves it that was killed after it."""
     federation = Federation(world)
     federation.set_up()
-    federation.create({"policy": "Immediately"}, suspend=True)
+    federation.create({"policy": "Immediately"})
     federation.make_service()
-    federation.resume()
-    federation.wait_all_running()
-    federation.finish()
-    world.wait(federation.name, "Succeeded")
+    return federation
 
 
 def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
@@ -49,10 +46,13 @@ def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
     world.kubelet.scripts["brief"] = Script(seconds=0.5)
     world.kubelet.scripts["lost"] = UNTIL_TOLD
     urls = {"sourceUrls": {"electricityMaps": provider.url}}
+    federation = a_federation(world)
     first = world.start_operator(config=urls)
     wait_for(lambda: world.history(world.zone), what="the history is stored")
     world.create("brief", {"policy": "Immediately"}, ttlSecondsAfterFinished=1)
-    tour_of_a_federation(world)
+    federation.wait_all_running()
+    federation.finish()
+    world.wait(federation.name, "Succeeded")
     world.create("lost", {"policy": "Immediately"})
     world.wait("lost", "Running")
     (run,) = world.runs("lost")
