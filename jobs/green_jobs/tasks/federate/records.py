@@ -36,7 +36,7 @@ def pack(weights: Weights) -> ArrayRecord:
 
 
 def unpack(record: ArrayRecord) -> Weights:
-    """Weights of a message, in no order; nothing in it is ever run.
+    """Weights of a message, by name; nothing in it is ever run.
 
     Raises:
         ValueError: it holds something else.
@@ -47,7 +47,8 @@ def unpack(record: ArrayRecord) -> Weights:
         raise ValueError(msg)
     # Flower's own reader, which refuses pickles.
     try:
-        return load(record[_PACKED].numpy().tobytes())
+        # The library's own order changes from call to call.
+        return dict(sorted(load(record[_PACKED].numpy().tobytes()).items()))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
