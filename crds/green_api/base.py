@@ -245,8 +245,11 @@ class Model(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Add the rules to the schema, as the API server reads them."""
+        """Add the rules to the schema, as the API server reads them, and defaults as it takes them."""
         schema = handler.resolve_ref_schema(handler(core_schema))
+        for name, info in cls.model_fields.items():
+            if isinstance(info.default, timedelta):
+                schema["properties"][info.alias or name]["default"] = format_duration(info.default)
         if cls.rules:
             schema["x-kubernetes-validations"] = [
                 {"rule": rule.cel, "message": rule.message}

@@ -47,7 +47,7 @@ class Strategy(Model):
     """FedProx: weight of the distance to the global weights in a site's loss."""
     adam_learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.1
     """FedAdam: step of the server."""
-    trimmed_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    trimmed_share: Annotated[float, Field(ge=0, le=0.45)] = 0.2
     """FedTrimmedAvg: share of the values that is cut at each end."""
     malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] = 0
     """Krum: how many sites may be malicious."""

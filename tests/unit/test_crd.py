@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,15 @@ def test_what_does_not_work_yet_is_not_accepted() -> None:
     assert tasks == {".spec.task.compress", ".spec.task.federate", ".spec.task.train"}
     sources = schema(zone_crd())["properties"]["spec"]["properties"]["sources"]["items"]
     assert set(sources["properties"]) == {"electricityMaps", "static", "trace", "ukNeso"}
+
+
+def test_defaults_fit_their_own_patterns() -> None:
+    """The API server refuses a definition whose default it would refuse."""
+    for crd in CRDS:
+        for path, node in nodes(schema(crd)):
+            default = node.get("default")
+            if isinstance(default, str) and "pattern" in node:
+                assert re.search(node["pattern"], default), path
 
 
 def test_kubectl_get_shows_the_columns() -> None:

@@ -18,9 +18,16 @@ _STYLES: Final = {
     RoleState.FAILED: "bold red",
 }
 _COLUMNS: Final = (
-    "Role", "State", "Rounds", "Dropped", "Examples", "Accuracy", "Traffic", "Zone", "Energy",
-    "Emitted", "",
-)  # fmt: skip
+    "Role",
+    "State",
+    "Rounds",
+    "Accuracy",
+    "Traffic",
+    "Zone",
+    "Energy",
+    "Emitted",
+    "",
+)
 
 
 def roles_table(status: JobStatus) -> Table | None:
@@ -39,18 +46,17 @@ def _row(role: RoleStatus) -> list[str | Text]:
     emitted = "not known"
     if role.micrograms is not None:
         emitted = format_emissions(Emissions(role.micrograms / 1e6))
+    dropped = f"{role.dropped_updates} dropped" if role.dropped_updates else ""
     return [
         role.name,
         Text(role.state.value, style=_STYLES[role.state]),
         str(role.rounds),
-        str(role.dropped_updates) if role.dropped_updates else "",
-        "" if role.examples is None else f"{role.examples:,}",
         "" if role.accuracy is None else f"{100 * role.accuracy:.1f} %",
         _size(role.bytes),
         role.zone or "",
         format_energy(Energy(role.joules)),
         emitted,
-        Text(role.message),
+        Text("; ".join(filter(None, [dropped, role.message]))),
     ]
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from green_jobs.tasks.federate.guard import Update
 from green_jobs.tasks.federate.state import Weights
@@ -14,6 +16,7 @@ from green_jobs.tasks.federate.state import Weights
 ARRAYS: Final = "arrays"
 METRICS: Final = "metrics"
 CONFIG: Final = "config"
+_PACKED: Final = "safetensors"
 WHAT: Final = "what"
 """In the config of a message that is no round: one of the next two."""
 DECLARE: Final = "declare"
@@ -23,17 +26,40 @@ FINISH: Final = "finish"
 
 
 def pack(weights: Weights) -> ArrayRecord:
-    """Weights for a message."""
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in weights.items()})
+    """Weights for a message, all in one array of bytes, as safetensors.
+
+    A SuperLink takes some 20 ms of CPU time for each array of each message and its parts: with a
+    message of many small ones that was most of a round.
+    """
+    data = save({name: np.array(array, order="C") for name, array in weights.items()})
+    return ArrayRecord({_PACKED: Array(np.frombuffer(data, np.uint8))})
 
 
 def unpack(record: ArrayRecord) -> Weights:
-    """Weights of a message; pickles are refused by Flower's own reader.
+    """Weights of a message, by name; nothing in it is ever run.
 
     Raises:
-        ValueError: an array's bytes do not fit what it says of itself.
+        ValueError: it holds something else.
 
     """
+    if set(record) != {_PACKED}:
+        msg = f"it has the arrays {sorted(record)[:6]}, not {_PACKED}"
+        raise ValueError(msg)
+    # Flower's own reader, which refuses pickles.
+    try:
+        # The library's own order changes from call to call.
+        return dict(sorted(load(record[_PACKED].numpy().tobytes()).items()))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def spread(weights: Weights) -> ArrayRecord:
+    """Weights as Flower's strategies take them: an array each."""
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in weights.items()})
+
+
+def gather(record: ArrayRecord) -> Weights:
+    """Weights as Flower's strategies give them."""
     return {name: array.numpy() for name, array in record.items()}
 
 

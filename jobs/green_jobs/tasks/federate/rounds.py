@@ -20,13 +20,20 @@ from green_api.federate import Federate
 from green_jobs.seeds import derive, seed_all
 from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
-from green_jobs.tasks.federate.records import pack, read_update, size_of, unpack
+from green_jobs.tasks.federate.records import (
+    ARRAYS,
+    gather,
+    pack,
+    read_update,
+    size_of,
+    spread,
+)
 from green_jobs.tasks.federate.state import Round, State, Weights
 from green_jobs.tasks.federate.strategies import make_strategy, moments, restore_moments
 
-_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.3
 _LONGEST_REASON: Final = 200
-_LOOKS: Final = 10
+_LOOKS: Final = 3
 """Looks for replies between two looks for who is there."""
 _LOG: Final = logging.getLogger(__name__)
 
@@ -150,10 +157,13 @@ class Rounds:
         number = state.next_round
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)
-        updates, rejections, replies = self._exchange(sent, number)
+        updates, rejections, replies = self._exchange(state, sent)
         good, rejections = self._sift(state, updates, rejections)
         if len(good) < self._task.min_sites:
             raise TooFewSitesError(missing, rejections)
+        for update in good:
+            arrays = {name: update.arrays[name] for name in state.weights}
+            replies[update.site].content[ARRAYS] = spread(arrays)
         weights = self._aggregate(state, number, [replies[u.site] for u in good])
         size = size_of(sent)
         done = Round(
@@ -169,12 +179,15 @@ class Rounds:
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 
     def _exchange(
-        self, weights: ArrayRecord, number: int
+        self, state: State, packed: ArrayRecord
     ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
         # The strategy draws from the global generator.
-        seed_all(derive(self._seed, "round", number))
+        seed_all(derive(self._seed, "round", number := state.next_round))
         seen = cast("Grid", _Declared(self._federation))
-        messages = self._strategy.configure_train(number, weights, ConfigRecord(), seen)
+        config = ConfigRecord()
+        messages = list(self._strategy.configure_train(number, spread(state.weights), config, seen))
+        for order in messages:
+            order.content[ARRAYS] = packed
         replies: dict[str, Message] = {}
         updates, rejections = [], []
         for site, message in sorted(self._federation.ask(messages).items()):
@@ -206,7 +219,7 @@ class Rounds:
         if aggregated is None:
             msg = f"the strategy made nothing of round {number}"
             raise GreenError(msg)
-        new = unpack(aggregated)
+        new = gather(aggregated)
         # A mean of whole numbers, such as batch norm's counters, is none.
         return {name: new[name].astype(old.dtype) for name, old in state.weights.items()}
 

@@ -23,7 +23,7 @@ from green_jobs.tasks.federate.records import CONFIG, DECLARE, FINISH, WHAT, rep
 
 _WATCH_SECONDS: Final = 0.2
 _FAREWELL_SECONDS: Final = 2.0
-_MOST_REFUSALS: Final = 8
+_MOST_REFUSALS: Final = 5
 """At a start a server may not have let its sites in yet."""
 
 

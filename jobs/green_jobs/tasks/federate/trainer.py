@@ -121,7 +121,7 @@ def round_of(content: RecordDict) -> int:
 
 def _odd_one(own: Weights, theirs: Weights) -> str:
     """The first parameter in which two nets differ; empty where none does."""
-    for name in [*theirs, *own]:
+    for name in [*own, *theirs]:
         here, there = own.get(name), theirs.get(name)
         if here is None or there is None:
             return f"{name} is on one side alone"
