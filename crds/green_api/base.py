@@ -33,7 +33,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from green_api.errors import InvalidManifestError
 
 # Go's duration syntax without signs; `1d` is no duration in Go nor in CEL.
-DURATION_PATTERN = r"^([0-9]+([.][0-9]+)?(h|m|s|ms))+$"
+_DURATION = r"^([0-9]+([.][0-9]+)?(h|m|s|ms))+$"
 _DURATION_FIX = "is not a duration; write it like 24h, 90m or 1h30m"
 _LONGEST_DURATION = timedelta(hours=2_562_047)  # where Go's and CEL's end
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)")
@@ -47,7 +47,7 @@ def parse_duration(text: str) -> timedelta:
         ValueError: the text is no such duration.
 
     """
-    if not re.fullmatch(DURATION_PATTERN, text):
+    if not re.fullmatch(_DURATION, text):
         raise ValueError(_DURATION_FIX)
     seconds = sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
     if seconds > _LONGEST_DURATION.total_seconds():
@@ -57,7 +57,7 @@ def parse_duration(text: str) -> timedelta:
 
 def is_duration(field: str) -> str:
     """CEL that holds where a text is a duration; what reads it as one would fail with other words."""
-    return f"{field}.matches('{DURATION_PATTERN}')"
+    return f"{field}.matches('{_DURATION}')"
 
 
 def format_duration(duration: timedelta) -> str:
@@ -86,7 +86,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "pattern": DURATION_PATTERN,  # tells the value
+            "pattern": _DURATION,  # tells the value
             "maxLength": 32,
             "x-kubernetes-validations": [
                 {

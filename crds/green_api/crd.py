@@ -6,19 +6,14 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
 from green_api import GROUP, VERSION
-from green_api.base import DURATION_PATTERN, Model, format_duration
+from green_api.base import Model
 from green_api.job import GreenTrainingJob
 from green_api.zone import GridZone
 
 Schema = dict[str, Any]
-
-_DURATIONS: Final = TypeAdapter(timedelta)
 
 _DROPPED: Final = frozenset(
     {"title", "propertyNames", "$defs", "const", "anyOf", "additionalProperties"}
@@ -104,9 +99,6 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     _widen_fractions(result)
     if "default" in result:
         result["default"] = _without_nulls(result["default"])
-    if "default" in result and result.get("pattern") == DURATION_PATTERN:
-        # Durations have our own form, which pydantic's defaults do not.
-        result["default"] = format_duration(_DURATIONS.validate_python(result["default"]))
     if "type" not in result and "x-kubernetes-int-or-string" not in result:
         result["x-kubernetes-preserve-unknown-fields"] = True
     return result
