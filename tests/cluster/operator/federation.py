@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from math import inf
@@ -33,13 +33,13 @@ class Federation:
         self.rounds = 0
         """How many the server says that it has made."""
 
-    def set_up(self) -> None:
-        """Nodes of two zones, claims, and pods that work until they are told."""
+    def set_up(self, claims: Sequence[str] = SITES) -> None:
+        """Nodes of two zones, claims of these sites, and pods that work until they are told."""
         world = self.world
         world.set_zone(static(50), name=self.zone_of_north)
         world.add_node()
         world.add_node(self.zone_of_north)
-        for site in SITES:
+        for site in claims:
             world.add_claim(f"{self.name}-{site}")
         server = Script(
             seconds=inf, rounds=self._told, hardware=steady(gpu=0, cpu=4),

@@ -9,7 +9,7 @@ from signal import Signals
 
 import pytest
 
-from tests.cluster.harness.client import CLAIMS, SECRETS, SERVICES
+from tests.cluster.harness.client import SECRETS, SERVICES
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.script import Script
@@ -231,8 +231,9 @@ def test_a_service_of_somebody_else_is_left_alone(world: World, ward: Federation
     world.wait("ward", "Succeeded")
 
 
-def test_a_sites_missing_claim_is_named(world: World, ward: Federation) -> None:
-    world.admin.delete(CLAIMS, "ward-south", world.namespace)
+def test_a_sites_missing_claim_is_named(world: World) -> None:
+    ward = Federation(world)
+    ward.set_up(claims=["north"])
     world.start_operator()
     ward.create(SOON, suspend=True)
     condition = world.wait_condition("ward", "ClaimBound", "False", "ClaimNotFound")
