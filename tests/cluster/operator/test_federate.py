@@ -43,6 +43,8 @@ def ward(world: World) -> Federation:
 def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(
     world: World, ward: Federation
 ) -> None:
+    # The server's first word is written; later figures alone only every five minutes.
+    ward.rounds = 1
     world.start_operator()
     soon = now() + timedelta(seconds=10)
     world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
@@ -56,7 +58,6 @@ def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds
 
     world.wait("ward", "Running")
     ward.wait_all_running()
-    ward.rounds = 1
     wait_for(lambda: ward.role("server").get("rounds") == 1, what="the server's word is heard")
     assert ward.role("north")["bytes"] == 1000
     world.set_zone(
