@@ -77,12 +77,12 @@ class Federation:
         for role in roles or ROLES:
             self.world.kubelet.finish(f"{self.name}/{role}")
 
-    def make_service(self, uid: str = "") -> Object:
-        """The Service of the first run; of another owner where a UID is given."""
+    def make_service(self, *, is_ours: bool) -> Object:
+        """The Service of the first run; one that is not ours is nobody's."""
         meta = self.world.job(self.name)["metadata"]
         owner = {
             "apiVersion": "greentraining.io/v1alpha1", "kind": "GreenTrainingJob",
-            "name": self.name, "uid": uid or meta["uid"], "controller": True,
+            "name": self.name, "uid": meta["uid"], "controller": True,
         }  # fmt: skip
         return self.world.admin.create(
             {
@@ -91,7 +91,7 @@ class Federation:
                 "metadata": {
                     "name": f"{self.name}-{meta['uid'][:5]}-1",
                     "namespace": self.world.namespace,
-                    "ownerReferences": [owner],
+                    "ownerReferences": [owner] if is_ours else [],
                 },
                 "spec": {"clusterIP": "None", "ports": [{"port": 9092}]},
             }

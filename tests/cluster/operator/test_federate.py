@@ -65,7 +65,7 @@ def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds
     )
     world.wait_condition("ward", "Suspended", "True", "Plan")
     wait_for(lambda: not world.pods("ward"), what="the pods are gone")
-    assert ward.role("north")["state"] == "Waiting"
+    ward.wait_role("north", "Waiting")
     world.wait("ward", "Running", timeout=40)
     wait_for(lambda: all(ward.attempts(r) == 2 for r in ROLES), what="each has a second attempt")
     ward.wait_all_running()
@@ -216,10 +216,7 @@ def test_jobs_beside_each_other_share_no_name_and_no_secret(world: World, ward: 
 
 def test_a_service_of_somebody_else_is_left_alone(world: World, ward: Federation) -> None:
     ward.create(NOW)
-    foreign = ward.make_service(uid="00000000-0000-0000-0000-000000000000")
-    # The garbage collector would take what an unknown owner has.
-    name = foreign["metadata"]["name"]
-    world.admin.patch(SERVICES, name, {"metadata": {"ownerReferences": None}}, world.namespace)
+    name = ward.make_service(is_ours=False)["metadata"]["name"]
     world.start_operator()
     condition = world.wait_condition("ward", "Running", "False", "RunRefused")
     assert f"the Service {name} exists and is not this job's" in condition["message"]

@@ -28,7 +28,7 @@ def a_federation(world: World) -> Federation:
     federation = Federation(world)
     federation.set_up()
     federation.create({"policy": "Immediately"})
-    federation.make_service()
+    federation.make_service(is_ours=True)
     return federation
 
 
