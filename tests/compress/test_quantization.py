@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 import torch
-from green_jobs.learning import onnx_model, quantization
+from green_jobs.learning import onnx_model
+from green_jobs.tasks.compress import quantization
 from green_jobs.tasks.compress.cpu import flags, needs_reduced_range, wide_sum_flags
 from torch import nn
 
