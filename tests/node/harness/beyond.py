@@ -22,7 +22,7 @@ def counting(room: Room) -> Iterator[Callable[[], int]]:
         f"table inet {_TABLE} {{ counter beyond {{}}\n"
         "chain look { type filter hook prerouting priority raw;\n"
         f'iifname "cni0" ip daddr != {{ {known} }} counter name beyond\n'
-        "} }\n"
+        "}\n}\n"
     )
     file = room.folder / "beyond.nft"
     file.write_text(rules)

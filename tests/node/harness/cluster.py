@@ -286,9 +286,14 @@ class Cluster:
         addresses = [pod["status"].get("podIP") for pod in self.pods(name) if _is_running(pod)]
         if not addresses:
             return None
-        url = f"http://{addresses[0]}:{DEFAULT_PORT}{PROGRESS_PATH}?after=0"
+        return self.asked(addresses[0]).get("percentage")
+
+    def asked(self, address: str) -> Object:
+        """The progress that a pod tells, as the operator asks for it."""
+        url = f"http://{address}:{DEFAULT_PORT}{PROGRESS_PATH}?after=0"
         with urllib.request.urlopen(url, timeout=5) as answer:
-            return json.load(answer)["progress"].get("percentage")
+            progress: Object = json.load(answer)["progress"]
+            return progress
 
     def explain(self, name: str) -> str:
         """All that may tell why something did not come."""
