@@ -425,12 +425,12 @@ def test_work_that_was_saved_just_before_a_stop_counts_at_once(tmp_path: Path) -
     )
     run = greenctl(tmp_path, train(tmp_path, text, schedule=NOW), STATIC)
     process = run.start()
-    wait_for(lambda: run.active() and run.job("shrink").entries)
+    wait_for(lambda: run.active() and run.job("shrink").lead.entries)
     time.sleep(3)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 75
-    marks = [e.mark for e in run.job("shrink").entries]
+    marks = [e.mark for e in run.job("shrink").lead.entries]
     assert {"Working", "Saved", "Ended"} <= set(marks)
     assert "Counterfactual  0 mg" not in out
 
