@@ -32,7 +32,7 @@ NAME = "shrink"
 # A replay at 300 times the speed journals, and checkpoints, every second.
 SPEED, INTERVAL = 300, timedelta(seconds=1)
 # A checkpoint is due at the end of a batch, and the machine does other things too.
-SLACK = timedelta(seconds=1.5)
+SLACK = timedelta(seconds=3)
 WATTS = Power(4.0)
 CASES, SAMPLE = 50, 3
 
