@@ -82,13 +82,18 @@ class FleetPlanner:
         changed = []
         for begin in range(0, len(stale), _BATCH):
             batch = stale[begin : begin + _BATCH]
-            plans = self._plan_together([planned.request for _, planned in batch], now)
+            try:
+                plans = self._plan_together([planned.request for _, planned in batch], now)
+            except Exception:
+                # As when they ask by themselves, which they do next: the others' planner goes on.
+                _logger.exception("a defect of the planner")
+                plans = {}
             for key, planned in batch:
                 if self._planned.get(key) is not planned:
                     continue  # it was planned or forgotten meanwhile
-                plan = plans[planned.request.key]
+                plan = plans.get(planned.request.key)
                 # What is left of a job that runs is not what it was when it was planned.
-                if planned.plan.runs_at(now) or plan.differs_from(planned.plan):
+                if plan is None or planned.plan.runs_at(now) or plan.differs_from(planned.plan):
                     del self._planned[key]
                     changed.append(key)
                 else:
