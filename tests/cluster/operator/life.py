@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.script import UNTIL_TOLD
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, joules_of
+from tests.conftest import SEED, WHOLE
 
 # A restarted replica has to wait until its predecessor's lease has run out.
 ELECTION = {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"}
@@ -84,3 +86,16 @@ def check(world: World) -> None:
     assert status["account"]["latest"][-1]["succeeded"] is True
     told = [reason for reason in world.events("shrink") if reason in ONCE]
     assert len(told) == len(set(told)), f"told twice: {told}"
+
+
+def kill_cases(most: int, *, reached: int, sample: int) -> list[tuple[int, bool]]:
+    """Writes to be killed at, before and after each: all, or a seeded sample.
+
+    Args:
+        most: writes that a life has at most.
+        reached: so many each life has: a sample is taken where it counts.
+        sample: how many cases it has.
+
+    """
+    every = [(number, after) for number in range(1, most + 1) for after in (False, True)]
+    return every if WHOLE else sorted(random.Random(SEED).sample(every[: 2 * reached], sample))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from signal import Signals
@@ -15,9 +14,10 @@ from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.script import Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.federation import ROLES, SITES, FederatedLife, Federation
+from tests.cluster.operator.life import kill_cases
 from tests.cluster.operator.test_kill import is_of_a_life
 from tests.cluster.operator.world import SOON, World, now
-from tests.conftest import SEED, WHOLE
+from tests.conftest import WHOLE
 
 MOST_WRITES = 80
 """Not fewer than an undisturbed life has, on a busy machine too; a test holds it against one."""
@@ -249,16 +249,8 @@ def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
     assert 20 < len(proxy.counted) <= MOST_WRITES, [r.shape for r in proxy.counted]
 
 
-def cases() -> list[tuple[int, bool]]:
-    every = [(number, after) for number in range(1, MOST_WRITES + 1) for after in (False, True)]
-    if WHOLE:
-        return every
-    # The last numbers are not reached in each life: a sample is taken where it counts.
-    return sorted(random.Random(SEED).sample(every[:50], SAMPLE))
-
-
 @pytest.mark.matrix
-@pytest.mark.parametrize(("number", "after"), cases())
+@pytest.mark.parametrize(("number", "after"), kill_cases(MOST_WRITES, reached=25, sample=SAMPLE))
 def test_killed_at_a_write(world: World, proxy: ApiProxy, number: int, after: bool) -> None:
     life = FederatedLife(world, proxy)
     fault = proxy.kill_at(number, lambda: life.operator.pid, after=after)

@@ -6,16 +6,14 @@ joule is in the books once, and the job ends as it should. ``make test`` runs a 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.proxy import ApiProxy, Request
-from tests.cluster.operator.life import Life, check
+from tests.cluster.operator.life import Life, check, kill_cases
 from tests.cluster.operator.world import World
-from tests.conftest import SEED, WHOLE
 
 MOST_WRITES = 26
 """Not fewer than an undisturbed life has; a test holds it against one."""
@@ -46,16 +44,8 @@ def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
     assert 10 < len(proxy.counted) <= MOST_WRITES, [r.shape for r in proxy.counted]
 
 
-def cases() -> list[tuple[int, bool]]:
-    every = [(number, after) for number in range(1, MOST_WRITES + 1) for after in (False, True)]
-    if WHOLE:
-        return every
-    # The last numbers are not reached in each life: a sample is taken where it counts.
-    return sorted(random.Random(SEED).sample(every[:24], SAMPLE))
-
-
 @pytest.mark.matrix
-@pytest.mark.parametrize(("number", "after"), cases())
+@pytest.mark.parametrize(("number", "after"), kill_cases(MOST_WRITES, reached=12, sample=SAMPLE))
 def test_killed_at_a_write(world: World, proxy: ApiProxy, number: int, after: bool) -> None:
     world.add_node()
     life = Life(world, proxy)
