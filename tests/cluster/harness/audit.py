@@ -43,7 +43,8 @@ class AuditEvent:
     name: str
     uri: str
     code: int
-    allowed: bool
+    forbidden: bool
+    """A busy server's 429 comes before any decision: it is no refusal of a right."""
     agent: str
     time: str
 
@@ -132,7 +133,7 @@ def _event(entry: Mapping[str, Any]) -> AuditEvent | None:
         name=target.get("name", ""),
         uri=entry["requestURI"],
         code=code,
-        allowed=entry.get("annotations", {}).get("authorization.k8s.io/decision") == "allow",
+        forbidden=entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid",
         agent=entry.get("userAgent", ""),
         time=entry["stageTimestamp"],
     )

@@ -20,7 +20,7 @@ def _no_operator_was_refused(control_plane: ControlPlane) -> Iterator[None]:
     refused = [
         event
         for event in control_plane.audit.events()
-        if event.user.endswith(f":{ACCOUNT}") and event.resource and not event.allowed
+        if event.user.endswith(f":{ACCOUNT}") and event.resource and event.forbidden
     ]
     assert refused == []
 

@@ -75,5 +75,5 @@ def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
     compared = world.plane.audit.compare(user, granted, since)
     assert compared.unused == frozenset()
     assert compared.denied == frozenset()
-    refused = [e for e in world.plane.audit.events(user, since) if e.resource and not e.allowed]
+    refused = [e for e in world.plane.audit.events(user, since) if e.resource and e.forbidden]
     assert refused == []
