@@ -28,6 +28,8 @@ _TIMEOUT_SECONDS: Final = 15.0
 _ATTEMPTS: Final = 4
 _LONGEST_WAIT_SECONDS: Final = 10.0
 _PAGE: Final = 200
+_WHOLE: Final = "application/json"
+_METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,41 @@ class Api:
                 return
             query["continue"] = following
 
+    async def list_news(
+        self,
+        resource: Resource,
+        namespace: str,
+        selector: str,
+        is_known: Callable[[Object], bool],
+    ) -> AsyncIterator[tuple[str, Object | None]]:
+        """The UID of each object of a kind, with the object itself where it may be news.
+
+        A page is first asked for without spec and status, unless the page before had news: where
+        nothing has changed, a list costs a fraction.
+
+        Args:
+            resource: the kind.
+            namespace: where; everywhere if empty.
+            selector: of labels.
+            is_known: whether the object with these metadata is known in this version.
+
+        """
+        query = {"limit": str(_PAGE)} | ({"labelSelector": selector} if selector else {})
+        path, accept = resource.path(namespace), _WHOLE
+        while True:
+            page = await self._call("GET", resource, path, query, verb="LIST", accept=accept)
+            has_news = not all(is_known(item["metadata"]) for item in page["items"])
+            if has_news and accept == _METADATA:
+                accept = _WHOLE
+                continue
+            for item in page["items"]:
+                yield item["metadata"]["uid"], item if accept == _WHOLE else None
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+            query["continue"] = following
+            accept = _WHOLE if has_news else _METADATA
+
     async def probe(self, resource: Resource, namespace: str = "") -> None:
         """Ask whether a kind is served and may be read.
 
@@ -225,12 +262,13 @@ class Api:
         body: Object | None = None,
         *,
         content: str = "application/json",
+        accept: str = _WHOLE,
         verb: str = "",
     ) -> Object:
         for attempt in range(1, self._attempts + 1):
             if self._throttle is not None:
                 await self._throttle.pass_one()
-            status, payload, wait = await self._ask(method, path, query, body, content)
+            status, payload, wait = await self._ask(method, path, query, body, content, accept)
             self._metrics.requests.labels(verb or method, resource.plural, str(status)).inc()
             if 200 <= status < 300:
                 return payload
@@ -248,9 +286,10 @@ class Api:
         query: dict[str, str] | None,
         body: Object | None,
         content: str,
+        accept: str,
     ) -> tuple[int, Object, float | None]:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         try:
             response = await self._client.call_api(

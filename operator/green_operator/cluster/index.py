@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from green_operator.metrics import Standing
+from green_operator.objects.names import JOB_LABEL
 from green_operator.objects.observed import PodRecord, RunRecord, pod_record, run_record
 
 Key = tuple[str, str]
@@ -48,50 +49,53 @@ class Index:
         self.accounts = False
         """Whether this replica accounts: else pods that are deleted are forgotten at once."""
 
+    def knows_job(self, meta: Mapping[str, Any]) -> bool:
+        """Whether the job with these metadata is known in this version, or a newer one."""
+        return _is_known(meta, self.jobs.get((meta["namespace"], meta["name"])))
+
+    def knows_run(self, meta: Mapping[str, Any]) -> bool:
+        """The same of a run's Job."""
+        return _is_known(meta, self._runs.get(_job_of(meta), {}).get(meta["name"]))
+
+    def knows_pod(self, meta: Mapping[str, Any]) -> bool:
+        """The same of a pod."""
+        return _is_known(meta, self._pods.get(_job_of(meta), {}).get(meta["uid"]))
+
     def put_job(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
         """A job as a watch, a list or an answer shows it; whether that is news.
 
         What this process has just written comes back by the watch, and is none.
         """
         meta = body["metadata"]
-        key, version = (meta["namespace"], meta["name"]), meta["resourceVersion"]
-        known = self.jobs.get(key)
-        is_same = known is not None and known.uid == meta["uid"]
-        if known is not None and is_same and not _is_newer(version, known.resource_version):
+        key = (meta["namespace"], meta["name"])
+        if self.knows_job(meta):
             return key, False
+        known = self.jobs.get(key)
         slim = {**body, "metadata": {k: v for k, v in meta.items() if k not in _NOT_READ}}
         packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
+        is_same = known is not None and known.uid == meta["uid"]
         standing = known.standing if known is not None and is_same else None
-        self.jobs[key] = JobRecord(meta["uid"], version, packed, standing)
+        self.jobs[key] = JobRecord(meta["uid"], meta["resourceVersion"], packed, standing)
         return key, True
 
     def put_run(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
         """A run's Job; whether that is news."""
-        record = run_record(body)
-        key = (record.namespace, record.job)
-        runs = self._runs.setdefault(key, {})
-        known = runs.get(record.name)
-        is_same = known is not None and known.uid == record.uid
-        if (
-            known is not None
-            and is_same
-            and not _is_newer(record.resource_version, known.resource_version)
-        ):
+        key = _job_of(body["metadata"])
+        if self.knows_run(body["metadata"]):
             return key, False
-        runs[record.name] = record
+        record = run_record(body)
+        self._runs.setdefault(key, {})[record.name] = record
         return key, True
 
     def put_pod(self, body: Mapping[str, Any]) -> tuple[Key, bool]:
         """A pod of a run; whether that is news."""
+        key = _job_of(body["metadata"])
+        if self.knows_pod(body["metadata"]):
+            return key, False
         record = pod_record(body)
-        key = (record.namespace, record.job)
         pods = self._pods.setdefault(key, {})
         known = pods.get(record.uid)
-        if known is not None:
-            if not _is_newer(record.resource_version, known.resource_version):
-                return key, False
-            record = replace(record, gone=known.gone)
-        pods[record.uid] = record
+        pods[record.uid] = replace(record, gone=known.gone) if known is not None else record
         return key, True
 
     def drop_job(self, key: Key, uid: str) -> bool:
@@ -168,6 +172,18 @@ class Index:
     def standings(self) -> Iterator[Standing]:
         """How the metrics count the jobs."""
         return (r.standing for r in self.jobs.values() if r.standing is not None)
+
+
+def _job_of(meta: Mapping[str, Any]) -> Key:
+    return meta["namespace"], (meta.get("labels") or {}).get(JOB_LABEL, "")
+
+
+def _is_known(meta: Mapping[str, Any], known: JobRecord | RunRecord | PodRecord | None) -> bool:
+    return (
+        known is not None
+        and known.uid == meta["uid"]
+        and not _is_newer(meta["resourceVersion"], known.resource_version)
+    )
 
 
 def _is_newer(version: str, known: str) -> bool:

@@ -115,8 +115,11 @@ class Reconciler:
             return
         seen = self._see(key, record, job, previous)
         snapshot = await self._gatherer.snapshot(seen)
+        decision = decide(snapshot)
         try:
-            snapshot = await self._apply(seen, snapshot)
+            if decision.run is not None and await self._runs.bring(seen, decision.run):
+                snapshot = self._gatherer.again(snapshot, seen)
+                decision = decide(snapshot)
         except ApiError as error:
             if error.status not in _REFUSALS and not isinstance(error, NameTakenError):
                 raise
@@ -124,7 +127,7 @@ class Reconciler:
             snapshot = replace(snapshot, refused=Obstacle("RunRefused", message))
             await self._conclude(seen, decide(snapshot), snapshot)
             raise
-        await self._conclude(seen, decide(snapshot), snapshot)
+        await self._conclude(seen, decision, snapshot)
 
     def _see(
         self, key: Key, record: JobRecord, job: GreenTrainingJob, previous: JobStatus | None
@@ -139,13 +142,6 @@ class Reconciler:
             if previous is not None:
                 self.metrics.show(job, previous)
         return seen
-
-    async def _apply(self, seen: Seen, snapshot: Snapshot) -> Snapshot:
-        """Make the run what it ought to be; the snapshot with the run as it is then."""
-        desired = decide(snapshot).run
-        if desired is None or not await self._runs.bring(seen, desired):
-            return snapshot
-        return self._gatherer.again(snapshot, seen)
 
     async def _conclude(self, seen: Seen, decision: Decision, snapshot: Snapshot) -> None:
         """Write the status if it says something new, tell it, and see to the next look."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from green_operator.cluster.api import JOBS, PODS, RUNS, ZONES, Api
+from green_operator.cluster.api import JOBS, PODS, RUNS, ZONES, Api, Object
 from green_operator.cluster.index import Index, Key
 from green_operator.cluster.zones import Zones
 from green_operator.objects.names import JOB_LABEL
@@ -47,11 +47,9 @@ class Sweeper:
     async def _sweep_jobs(self, touch: Callable[[Key], None]) -> None:
         before, found = {key: r.uid for key, r in self._index.jobs.items()}, set()
         for namespace in self._namespaces:
-            async for body in self._api.list(JOBS, namespace):
-                found.add(body["metadata"]["uid"])
-                key, is_news = self._index.put_job(body)
-                if is_news:
-                    touch(key)
+            async for uid, body in self._api.list_news(JOBS, namespace, "", self._index.knows_job):
+                found.add(uid)
+                _note(self._index.put_job, body, touch)
         for key, uid in before.items():
             if uid not in found and self._index.drop_job(key, uid):
                 touch(key)
@@ -59,11 +57,10 @@ class Sweeper:
     async def _sweep_runs(self, touch: Callable[[Key], None]) -> None:
         before, found = list(self._index.all_runs()), set()
         for namespace in self._namespaces:
-            async for body in self._api.list(RUNS, namespace, JOB_LABEL):
-                found.add(body["metadata"]["uid"])
-                key, is_news = self._index.put_run(body)
-                if is_news:
-                    touch(key)
+            known = self._index.knows_run
+            async for uid, body in self._api.list_news(RUNS, namespace, JOB_LABEL, known):
+                found.add(uid)
+                _note(self._index.put_run, body, touch)
         for key, run in before:
             if run.uid not in found:
                 self._index.drop_run(key, run.uid)
@@ -72,12 +69,20 @@ class Sweeper:
     async def _sweep_pods(self, touch: Callable[[Key], None]) -> None:
         before, found = list(self._index.all_pods()), set()
         for namespace in self._namespaces:
-            async for body in self._api.list(PODS, namespace, JOB_LABEL):
-                found.add(body["metadata"]["uid"])
-                key, is_news = self._index.put_pod(body)
-                if is_news:
-                    touch(key)
+            known = self._index.knows_pod
+            async for uid, body in self._api.list_news(PODS, namespace, JOB_LABEL, known):
+                found.add(uid)
+                _note(self._index.put_pod, body, touch)
         for key, pod in before:
             if pod.uid not in found and not pod.gone:
                 self._index.pod_gone(key, pod.uid)
                 touch(key)
+
+
+def _note(
+    put: Callable[[Object], tuple[Key, bool]], body: Object | None, touch: Callable[[Key], None]
+) -> None:
+    if body is not None:
+        key, is_news = put(body)
+        if is_news:
+            touch(key)

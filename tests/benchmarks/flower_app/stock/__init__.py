@@ -1,0 +1,1 @@
+"""An app for stock Flower, with two clients to choose from."""
