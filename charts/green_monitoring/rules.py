@@ -158,6 +158,20 @@ ALERTS: Final = (
         "Job {{ $labels.namespace }}/{{ $labels.name }} runs, and got no further for two hours.",
     ),
     Alert(
+        "GreenFederationStalled",
+        f"{_said('Stalled', 'True')} > 0",
+        "15m",
+        "warning",
+        "Federated jobs in {{ $labels.namespace }} wait for sites: too few are there for a round.",
+    ),
+    Alert(
+        "GreenJobNotAccepted",
+        f"{_said('Accepted', 'False')} > 0",
+        "15m",
+        "warning",
+        "Stored jobs in {{ $labels.namespace }} cannot be read by this version: they are not run.",
+    ),
+    Alert(
         "GreenJobCannotStart",
         "sum by (namespace, reason) (green_jobs_waiting{reason=~"
         '"Unschedulable|ImagePullFailed|ContainerNotStarted|PodNotCreated|RunRefused"}) > 0',

@@ -23,7 +23,7 @@ _JOB_COLUMNS: Final = (
     ("State", ".status.state", 0),
     ("Planned-Start", ".status.plannedStart", 0),
     ("Deadline", ".status.deadline", 0),
-    ("Saved", ".status.saved", 0),
+    ("Difference", ".status.difference", 0),
     ("Zone", ".status.plan.zone", 0),
     ("Energy", ".status.energy.joules", 1),
     ("Intensity", ".status.plan.intensityGramsPerKilowattHour", 1),

@@ -185,7 +185,7 @@ class EnergyStatus(Model):
 
 
 class EmissionsStatus(Model):
-    """Location-based emissions, gross, and the signed difference to the counterfactual."""
+    """Location-based emissions, gross, and the signed difference to the counterfactual, with each time's intensity as it was known when its energy was entered."""
 
     signal: Signal
     """What kind of intensity they were computed with."""
@@ -194,7 +194,7 @@ class EmissionsStatus(Model):
     micrograms: Amount
     """CO2 equivalent of the energy whose hour's intensity is known."""
     counterfactual_micrograms: Amount | None = None
-    """The useful work, uninterrupted, from the earliest feasible start, same place and overheads; absent where an hour's intensity is not known."""
+    """The useful work, uninterrupted, from the earliest feasible start (the creation of the job), same place and overheads; absent where an hour's intensity is not known."""
     difference_micrograms: SignedAmount | None = None
     """Counterfactual less actual; below zero where waiting cost more."""
     unaccounted_joules: Amount = 0
@@ -350,7 +350,7 @@ class JobStatus(Model):
     """When it must have ended."""
     planned_start: Timestamp | None = None
     """The next planned start."""
-    saved: Annotated[str, StringConstraints(max_length=64)] | None = None
+    difference: Annotated[str, StringConstraints(max_length=64)] | None = None
     """The signed difference for people: expected until the job has run, then of what was used."""
     plan: PlanStatus | None = None
     """When and where it is to run; kept from the last decision once it has ended."""

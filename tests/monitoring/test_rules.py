@@ -21,6 +21,8 @@ RISK: Final = 'green_jobs_by_condition{condition="DeadlineAtRisk", status="%s", 
 BLIND: Final = (
     'green_jobs_by_condition{condition="ProgressAvailable", status="%s", namespace="team-a"}'
 )
+STALLED: Final = 'green_jobs_by_condition{condition="Stalled", status="%s", namespace="team-a"}'
+ACCEPTED: Final = 'green_jobs_by_condition{condition="Accepted", status="%s", namespace="team-a"}'
 WAITING: Final = 'green_jobs_waiting{namespace="team-a", reason="%s"}'
 REQUESTS: Final = 'green_api_requests_total{%s, code="%s"}'
 JOB: Final = '{namespace="team-a", name="big"}'
@@ -119,6 +121,11 @@ CASES: Final[list[tuple[str, str, Series, int, dict[str, str] | None]]] = [
     ),
     ("GreenDeadlineAtRisk", "two jobs", {RISK % "True": "2x20"}, 10, TEAM),
     ("GreenDeadlineAtRisk", "all fit", {RISK % "False": "2x20"}, 10, None),
+    ("GreenFederationStalled", "a site is missing", {STALLED % "True": "1x60"}, 30, TEAM),
+    ("GreenFederationStalled", "enough sites", {STALLED % "False": "1x60"}, 30, None),
+    ("GreenFederationStalled", "one came late", {STALLED % "True": "1x10 0x60"}, 30, None),
+    ("GreenJobNotAccepted", "a newer one wrote it", {ACCEPTED % "False": "1x60"}, 30, TEAM),
+    ("GreenJobNotAccepted", "all are read", {ACCEPTED % "True": "9x60"}, 30, None),
     (
         "GreenDeadlineMissed", "one more within the hour",
         {'green_jobs_late_total{namespace="team-a"}': "1x90 2x60"}, 100, TEAM,

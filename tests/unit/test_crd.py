@@ -96,7 +96,7 @@ def test_defaults_fit_their_own_patterns() -> None:
 def test_kubectl_get_shows_the_columns() -> None:
     columns = job_crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     shown = [c["name"] for c in columns if c["priority"] == 0]
-    assert shown == ["State", "Planned-Start", "Deadline", "Saved", "Zone", "Age"]
+    assert shown == ["State", "Planned-Start", "Deadline", "Difference", "Zone", "Age"]
     wide = [c["name"] for c in columns if c["priority"] == 1]
     assert wide == ["Energy", "Intensity", "Message"]
 

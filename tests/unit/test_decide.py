@@ -82,7 +82,7 @@ def test_it_waits_with_a_suspended_run() -> None:
     assert decision.status.state is State.PLANNED
     assert decision.run == DesiredRun(1, suspend=True, zone="gb")
     assert decision.status.planned_start == hours(5)
-    assert decision.status.saved == "+6 g (38 %) expected"
+    assert decision.status.difference == "+6 g (38 %) expected"
     assert decision.status.message == (
         "Waits until 2026-06-01 05:00 UTC for cleaner power. Expected 100 instead of 160 gCO2e/kWh "
         "if run at once, a difference of +6 g (38 %)."

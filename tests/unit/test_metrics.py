@@ -223,6 +223,7 @@ FULL = JobStatus(
 )
 FIGURES = ModelFigures(parameters=1, bytes=100, accuracy=0.9, runtime="PyTorch eager")
 ONE = {"namespace": "default", "name": "shrink"}
+OF_KIND = {**ONE, "signal": "AverageLifecycle"}
 
 
 def series(metrics: Metrics) -> list[str]:
@@ -233,7 +234,7 @@ def series(metrics: Metrics) -> list[str]:
 def test_a_job_shows_what_its_status_says_and_no_more_than_that() -> None:
     metrics = Metrics()
     metrics.show(job(), FULL)
-    assert scraped(metrics, "green_job_emissions_difference_grams", **ONE) == -2
+    assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) == -2
     assert scraped(metrics, "green_job_planned_start_timestamp_seconds", **ONE) is not None
     measured = {"provenance": "Measured", **ONE}
     assert scraped(metrics, "green_job_energy_by_provenance_joules", **measured) == 60
@@ -243,10 +244,18 @@ def test_a_job_shows_what_its_status_says_and_no_more_than_that() -> None:
     changes = {"state": State.RUNNING, "planned_start": None, "emissions": unknown}
     metrics.show(job(), FULL.model_copy(update=changes))
     assert scraped(metrics, "green_job_running", **ONE) == 1
-    assert scraped(metrics, "green_job_emissions_difference_grams", **ONE) is None
+    assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) is None
     assert scraped(metrics, "green_job_planned_start_timestamp_seconds", **ONE) is None
     metrics.forget("default", "shrink")
     assert series(metrics) == []
+
+
+def test_emissions_of_several_kinds_of_intensity_are_in_no_sum_of_one_kind() -> None:
+    metrics = Metrics()
+    mixed = condition(ConditionType.SIGNAL_CONSISTENT, False, "SignalsMixed")
+    metrics.show(job(), FULL.model_copy(update={"conditions": [*FULL.conditions, mixed]}))
+    assert scraped(metrics, "green_job_emissions_grams", **OF_KIND) is None
+    assert scraped(metrics, "green_job_emissions_grams", **ONE, signal="Mixed") == 5e-6
 
 
 def test_a_job_has_at_most_sixteen_series_and_one_that_waits_has_none() -> None:

@@ -56,7 +56,7 @@ def job() -> dashboard.Dashboard:
         )),
         number(Panel(
             "Emissions", "So far: location-based, gross, CO2 equivalent.", GRAMS,
-            [Query(_of("emissions_grams"), "emissions")], 4, 4,
+            [Query(_of("emissions_grams"), "{{signal}}")], 4, 4,
         )),
         number(Panel(
             "Difference", "Counterfactual less actual emissions, signed; below zero waiting cost "
@@ -104,8 +104,8 @@ def job() -> dashboard.Dashboard:
             "Emissions and difference", "Location-based emissions so far, and counterfactual less "
             "actual emissions, signed.", GRAMS,
             [
-                Query(_of("emissions_grams"), "emissions"),
-                Query(_of("emissions_difference_grams"), "difference"),
+                Query(_of("emissions_grams"), "emissions ({{signal}})"),
+                Query(_of("emissions_difference_grams"), "difference ({{signal}})"),
             ],
         ), steps=True),
     ):  # fmt: skip

@@ -60,14 +60,15 @@ def jobs() -> dashboard.Dashboard:
         )),
         number(Panel(
             "Emissions", "Of the same jobs: location-based, CO2 equivalent, of energy whose hour's "
-            "intensity is known.", GRAMS,
-            [Query(f"sum({of_jobs('emissions_grams')})", "emissions")], 6, 4,
+            "intensity is known, by the kind of intensity.", GRAMS,
+            [Query(f"sum by (signal) ({of_jobs('emissions_grams')})", "{{signal}}")], 6, 4,
         )),
         number(Panel(
             "Difference", "Of the same jobs: counterfactual less actual emissions, signed; below "
             "zero waiting cost more. Counterfactual: the useful work without pauses from the "
             "earliest feasible start.", GRAMS,
-            [Query(f"sum({of_jobs('emissions_difference_grams')})", "difference")], 6, 4,
+            [Query(f"sum by (signal) ({of_jobs('emissions_difference_grams')})", "{{signal}}")],
+            6, 4,
         ), signed=True),
         listing(
             Panel(
@@ -115,10 +116,10 @@ def jobs() -> dashboard.Dashboard:
                    "{{name}} ({{namespace}})")],
         )),
         ranking(Panel(
-            "What waiting was good for", "The jobs with the largest difference, counterfactual less"
-            " actual emissions.", GRAMS,
+            "Largest differences", "Counterfactual less actual emissions of single jobs: what "
+            "waiting changed. Two kinds of intensity cannot be compared.", GRAMS,
             [Query(f"topk(10, {of_jobs('emissions_difference_grams')})",
-                   "{{name}} ({{namespace}})")],
+                   "{{name}} ({{namespace}}, {{signal}})")],
         )),
         intensity_of_zones(),
         lines(Panel(
@@ -145,7 +146,8 @@ def jobs() -> dashboard.Dashboard:
                 ),
                 Column(
                     "Emissions",
-                    f"{of_jobs('emissions_grams')} and {of_jobs('size_ratio')}",
+                    f"{of_jobs('emissions_grams')} and on (namespace, name) "
+                    f"{of_jobs('size_ratio')}",
                     GRAMS,
                 ),
             ),

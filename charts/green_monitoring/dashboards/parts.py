@@ -335,7 +335,12 @@ def board(
 
 def of_jobs(metric: str, selector: str = NAMESPACE) -> str:
     """A gauge of jobs; of two processes that both tell of a job, one counts."""
-    return f"max by (namespace, name) (green_job_{metric}{{{selector}}})"
+    return f"max by ({_labels(metric)}) (green_job_{metric}{{{selector}}})"
+
+
+def _labels(metric: str) -> str:
+    """What tells a gauge's series apart: figures of two kinds of intensity are not one."""
+    return "namespace, name, signal" if metric.startswith("emissions_") else "namespace, name"
 
 
 def job_link(namespace: str, name: str) -> str:

@@ -43,13 +43,32 @@ def _last(metric: str) -> str:
     Of a job that is gone the last words of several processes are there: the lowest counts.
     """
     last = f"last_over_time(green_job_{metric}{{{NAMESPACE}}}[{_RANGE}])"
-    return f"sum({of_jobs(metric)} or min by (namespace, name) ({last}))"
+    lowest = f"min by (namespace, name, signal) ({last})"
+    return f"sum by (signal) ({of_jobs(metric)} or {lowest})"
 
 
-def _mean(by: str = "") -> str:
+def _known(place: str) -> str:
+    """Energy whose time has a known intensity."""
+    return f"({used(ENERGY, _RANGE, place)} - {used(UNACCOUNTED, _RANGE, place)})"
+
+
+def _of_one_kind(place: str) -> str:
+    """Emissions of places that met one kind of intensity: only there energy belongs to a kind."""
+    emissions = f"({used(EMISSIONS, _RANGE, f'{place}, signal')} > 0)"
+    return f"({emissions} and on ({place}) (count by ({place}) ({emissions}) == 1))"
+
+
+def _mean(place: str) -> str:
     """Emissions by the energy that has any."""
-    known = f"({used(ENERGY, _RANGE, by)} - {used(UNACCOUNTED, _RANGE, by)})"
-    return f"{used(EMISSIONS, _RANGE, by)} / {known} * {JOULES_PER_KILOWATT_HOUR}"
+    share = f"{_of_one_kind(place)} / on ({place}) group_left () {_known(place)}"
+    return f"{share} * {JOULES_PER_KILOWATT_HOUR}"
+
+
+def _mean_by_kind() -> str:
+    """The same of all zones with one kind of intensity."""
+    kind = _of_one_kind("zone")
+    energy = f"{_known('zone')} * on (zone) group_left (signal) ({kind} > bool 0)"
+    return f"sum by (signal) ({kind}) / sum by (signal) ({energy}) * {JOULES_PER_KILOWATT_HOUR}"
 
 
 def sustainability() -> dashboard.Dashboard:
@@ -79,15 +98,15 @@ def sustainability() -> dashboard.Dashboard:
         )),
         number(Panel(
             "Mean intensity", "Emissions by the energy whose intensity is known, of the time "
-            "shown. Zones with different kinds of intensity are mixed in it: choose one.",
-            INTENSITY, [Query(_mean(), "mean")], 4, 4,
+            "shown, by its kind. A zone that met several kinds is left out.",
+            INTENSITY, [Query(_mean_by_kind(), "{{signal}}")], 4, 4,
         )),
         number(Panel(
             "Difference", "Counterfactual less actual emissions, signed, of the jobs seen in the "
             "time shown (zones do not narrow it). Counterfactual: the useful work without pauses "
             "from the earliest feasible start, same place. It rests on the same energy: as "
             "uncertain as its estimated share.", GRAMS,
-            [Query(_last("emissions_difference_grams"), "difference")], 4, 4,
+            [Query(_last("emissions_difference_grams"), "{{signal}}")], 4, 4,
         ), signed=True),
         number(Panel(
             "Measured", "Share of the energy from a device's counter read for the job alone.",
@@ -134,7 +153,7 @@ def sustainability() -> dashboard.Dashboard:
                     )
                     for kind in ("Measured", "Attributed", "Estimated")
                 ),
-                Column("Emissions", used(EMISSIONS, _RANGE, by_place), GRAMS),
+                Column("Emissions", used(EMISSIONS, _RANGE, f"{by_place}, signal"), GRAMS),
                 Column(
                     "Mean intensity",
                     _mean(by_place),

@@ -84,9 +84,17 @@ class Statement:
         return self.signals[-1] if self.signals else None
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether several kinds of intensity were used, which cannot be compared."""
+        return len(self.signals) > 1
+
+    @property
     def difference(self) -> Emissions | None:
-        """Counterfactual less actual; negative where waiting cost more."""
-        if self.counterfactual is None or self.unaccounted > ZERO_ENERGY:
+        """Counterfactual less actual; negative where waiting cost more.
+
+        None where an intensity is not known, or several kinds of it would be compared.
+        """
+        if self.counterfactual is None or self.unaccounted > ZERO_ENERGY or self.is_mixed:
             return None
         return self.counterfactual - self.emissions
 

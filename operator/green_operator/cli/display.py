@@ -105,5 +105,5 @@ def _row(name: str, status: JobStatus) -> list[Text | ProgressBar | str]:
         progress.phase if progress else "",
         format_energy(Energy(energy.joules)) if energy else "",
         format_emissions(Emissions(emissions.micrograms / 1e6)) if emissions else "",
-        status.saved or "",
+        status.difference or "",
     ]

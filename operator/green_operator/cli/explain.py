@@ -15,6 +15,7 @@ from green_api.status import (
     PlanStatus,
     State,
 )
+from green_api.task import ONLY_ROLE
 from green_api.units import Energy, Power
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -22,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from green_operator.account.book import Book
+from green_operator.account.roles import books_of, sum_of
 from green_operator.account.statement import Statement, statement_of
 from green_operator.amounts import format_difference, format_energy
 from green_operator.cli import words
@@ -29,6 +31,7 @@ from green_operator.cli.kubectl import Cluster, ClusterError, StoredEvent, Store
 from green_operator.cli.options import Context, Kubeconfig, Namespace
 from green_operator.cli.problems import Problem, problems
 from green_operator.cli.result import account_tables, model_tables
+from green_operator.cli.roles import roles_table
 from green_operator.lifecycle.status import PLAN
 from green_operator.local.runner import wall_clock
 from green_operator.objects.names import JOB_LABEL, folder_name
@@ -46,7 +49,7 @@ def explain(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Say of a job in a cluster why it waits or runs, until when, and what it used and saved."""
+    """Say of a job in a cluster why it waits or runs, until when, and what it used."""
     cluster = Cluster.open(namespace, context, kubeconfig)
     job = cluster.job(name)
     try:
@@ -72,6 +75,7 @@ def show_job(
     _section(console, "Problems", _problems(problems(job, now)))
     if status is not None:
         _section(console, "Used so far" if not status.state.is_final else "Used", _used(job))
+        _section(console, "Roles", _roles(status))
         _section(console, "Attempts", _attempts(job, status, now))
         _section(console, "What came out", _outcome(job, status))
     _section(console, "Events", _events(events, now))
@@ -210,18 +214,38 @@ def _used(job: StoredJob) -> Parts:
 
 def statement_of_books(job: StoredJob) -> Statement | None:
     """The account that the status carries; None where nothing was used."""
-    account = job.status.account if job.status is not None else None
-    if account is None:
+    books = _books(job)
+    if not books:
         return None
-    statement = statement_of(Book.from_status(account, _NO_POWER, job.created))
+    statement = sum_of([statement_of(book) for book in books.values()])
     return statement if statement.energy.joules else None
+
+
+def _books(job: StoredJob) -> dict[str, Book]:
+    """By role, what the status carries of them."""
+    status = job.status
+    if status is None:
+        return {}
+    if status.account is not None:
+        return {ONLY_ROLE: Book.from_status(status.account, _NO_POWER, job.created)}
+    accounts = status.accounts or []
+    return books_of(accounts, {a.role: _NO_POWER for a in accounts}, job.created)
 
 
 # -- attempts
 
 
+def _roles(status: JobStatus) -> Parts:
+    table = roles_table(status)
+    if table is not None:
+        yield table
+
+
 def _attempts(job: StoredJob, status: JobStatus, now: datetime) -> Parts:
-    run, latest = status.run, status.account.latest if status.account is not None else []
+    run = status.run
+    accounts = [*([status.account] if status.account is not None else ()), *(status.accounts or ())]
+    # Of a federated job the server's attempts are the job's; its sites have a table of their own.
+    latest = accounts[0].latest if accounts else []
     if run is None or not run.attempts:
         return
     text = "1 attempt" if run.attempts == 1 else f"{run.attempts} attempts"

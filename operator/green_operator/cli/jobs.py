@@ -183,7 +183,7 @@ _COLUMNS: Final = (
     _Column("State", _state),
     _Column("Now", _doing),
     _Column("Deadline", _deadline),
-    _Column("Saved", _of_status(words.saved), is_optional=True),
+    _Column("Difference", _of_status(words.difference), is_optional=True),
     _Column("Energy", _of_status(_energy), is_optional=True),
     _Column("Zone", _of_status(words.zone), is_optional=True),
 )

@@ -91,7 +91,7 @@ def _show(given: Input, console: Console) -> None:
     wall = wall_clock()
     clock = begin_clock(given, wall)
     now = clock.at(wall)
-    jobs = local_jobs(given, clock, wall, Path("out"), {})
+    jobs = local_jobs(given, clock, wall, Path("out"), {}, {})
     deadlines = [job.deadline for job in jobs if job.deadline is not None]
     resolution = given.zones.resolve(now, now, max([*deadlines, now + timedelta(days=1)]))
     for line in silent_sources(given):

@@ -19,7 +19,7 @@ _OPERATOR: Final = "see that the operator runs and what its log says"
 
 _ANEW: Final = "it counts from the next run on, which follows when the run's Job is deleted"
 
-_BY_REASON: Final = {
+BY_REASON: Final = {
     "ClaimNotFound": "",  # its message says it
     "ClaimLost": "restore the volume, or create a new job on another claim",
     "Unschedulable": (
@@ -33,6 +33,7 @@ _BY_REASON: Final = {
         "raise the namespace's quota, or ask for less (before the first start): "
         "it is tried again by itself"
     ),
+    "RunRefused": "correct what the message names: it is tried again by itself",
     "PodNotEnding": (
         "bring the node back; or, once it is sure that it is off, delete the Node object (the pod "
         "goes with it)"
@@ -50,7 +51,7 @@ _BY_REASON: Final = {
     "DeadlineExceeded": "create a new job with more time; its checkpoints stay on the claim",
 }
 _BY_TYPE: Final = {
-    ConditionType.ACCEPTED: _BY_REASON["NotReadable"],
+    ConditionType.ACCEPTED: BY_REASON["NotReadable"],
     ConditionType.DEADLINE_AT_RISK: (
         "allow more time in spec.schedule, or give it more to work with in a new job"
     ),
@@ -66,11 +67,19 @@ _BY_TYPE: Final = {
     ConditionType.ZONE_AS_PLANNED: (
         "the administrator gives the zone's nodes the labels of its spec.nodeSelector"
     ),
+    ConditionType.STALLED: (
+        "see why the sites that are named do not work (their pods, their claims, their logs); "
+        "the rounds go on once there are enough"
+    ),
     ConditionType.SIGNAL_CONSISTENT: (
         "the administrator gives all sources of a zone, and all zones of a job, one kind of signal"
     ),
 }
-_BAD_WHERE_TRUE: Final = {ConditionType.DEADLINE_AT_RISK, ConditionType.FAILED}
+_BAD_WHERE_TRUE: Final = {
+    ConditionType.DEADLINE_AT_RISK,
+    ConditionType.STALLED,
+    ConditionType.FAILED,
+}
 _BAD_WHERE_FALSE: Final = {
     ConditionType.ACCEPTED,
     ConditionType.CLAIM_BOUND,
@@ -143,7 +152,7 @@ def _by_hand(job: StoredJob, status: JobStatus) -> str:
 
 def _is_problem(condition: Condition, status: JobStatus) -> bool:
     if condition.type is ConditionType.RUNNING:
-        return not status.state.is_final and condition.reason in _BY_REASON
+        return not status.state.is_final and condition.reason in BY_REASON
     if status.state.is_final and condition.type in _PASSING:
         return False
     bad = _BAD_WHERE_TRUE if condition.status is ConditionStatus.TRUE else _BAD_WHERE_FALSE
@@ -151,5 +160,5 @@ def _is_problem(condition: Condition, status: JobStatus) -> bool:
 
 
 def _of_condition(condition: Condition) -> Problem:
-    fix = _BY_REASON.get(condition.reason) or _BY_TYPE.get(condition.type, "")
+    fix = BY_REASON.get(condition.reason) or _BY_TYPE.get(condition.type, "")
     return Problem(condition.reason, condition.message, fix)

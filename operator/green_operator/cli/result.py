@@ -113,7 +113,7 @@ def _emissions(statement: Statement) -> Iterable[RenderableType]:
     if statement.signal is None or statement.zone is None:
         yield Text("Emissions are not known: there was no carbon intensity to compute them with.")
         return
-    kind = SIGNAL_TEXT[statement.signal]
+    kinds = " and ".join(SIGNAL_TEXT[signal] for signal in statement.signals)
     table = Table(box=None, pad_edge=False)
     for column in ("Emissions", "", "What it is"):
         table.add_column(column, header_style="dim")
@@ -136,7 +136,12 @@ def _emissions(statement: Statement) -> Iterable[RenderableType]:
     yield table
     zones = ", ".join(statement.zones)
     many = "zones" if len(statement.zones) > 1 else "zone"
-    yield Text(f"Location-based, {many} {zones}, {kind} intensity.", style="dim")
+    yield Text(f"Location-based, {many} {zones}, {kinds} intensity.", style="dim")
+    if statement.is_mixed:
+        yield Text(
+            "Several kinds of intensity cannot be compared, so that no difference is told.",
+            style="dim",
+        )
 
 
 def model_tables(result: Result | None) -> Iterable[RenderableType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from green_operator.cli.manifests import (
 )
 from green_operator.local.attempts import Attempts, Place
 from green_operator.local.clock import PlanClock
+from green_operator.local.gpus import VISIBLE_DEVICES_ENV, Role, allot, visible_gpus
 from green_operator.local.job import LocalJob
 from green_operator.local.runner import Zones
 from green_operator.local.state import JobState, RoleState, RunnerState, StateFile
@@ -151,7 +153,8 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
     """Take up the jobs of an output folder, or begin in an empty one.
 
     Raises:
-        UserError: the folder holds other work than the manifests ask for.
+        UserError: the folder holds other work than the manifests ask for, or the machine has
+            too few GPUs.
 
     """
     file = StateFile(output / PRIVATE)
@@ -159,7 +162,7 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
     clock = earlier.clock if earlier else begin_clock(given, wall)
     _check_same_clock(clock, given)
     remembered = earlier.jobs if earlier else {}
-    jobs = local_jobs(given, clock, wall, output, remembered)
+    jobs = local_jobs(given, clock, wall, output, remembered, _gpus(given))
     for job in jobs:
         job.recover(wall)
     if earlier:
@@ -184,9 +187,14 @@ def _check_same_clock(clock: PlanClock, given: Input) -> None:
 
 
 def local_jobs(
-    given: Input, clock: PlanClock, wall: datetime, output: Path, earlier: Mapping[str, JobState]
+    given: Input,
+    clock: PlanClock,
+    wall: datetime,
+    output: Path,
+    earlier: Mapping[str, JobState],
+    gpus: Mapping[Role, str],
 ) -> list[LocalJob]:
-    """The jobs of the manifests, with what is remembered of them.
+    """The jobs of the manifests, with what is remembered of them and the GPUs that are theirs.
 
     Raises:
         UserError: another task is remembered of a job.
@@ -211,13 +219,26 @@ def local_jobs(
                 task_document(
                     job, job.metadata.name, DEFAULT_POWER, timedelta(seconds=seconds), role
                 ),
-                env,
+                {**_only(gpus.get((job.metadata.name, role))), **env},
                 Place(claim_of(job, role, output.resolve()), private, folder),
             )
             for role in job.spec.task.roles
         }
         jobs.append(LocalJob(job, state, roles, DEFAULT_POWER, given.zone_name, private))
     return jobs
+
+
+def _gpus(given: Input) -> dict[Role, str]:
+    wanted = {
+        (job.metadata.name, role): job.spec.resources_of(role).gpus
+        for job, _ in given.manifests.jobs
+        for role in job.spec.task.roles
+    }
+    return allot(wanted, visible_gpus(os.environ))
+
+
+def _only(gpus: str | None) -> dict[str, str]:
+    return {} if gpus is None else {VISIBLE_DEVICES_ENV: gpus}
 
 
 def claim_of(job: GreenTrainingJob, role: str, output: Path) -> Path:

@@ -32,6 +32,7 @@ OBSTACLES: Final = {
     "ImagePullFailed": "image not pulled",
     "ContainerNotStarted": "container not started",
     "PodNotCreated": "no pod could be made",
+    "RunRefused": "its run is refused",
     "PodNotEnding": "a pod does not end",
     "ClaimNotFound": "claim not found",
     "ClaimLost": "claim has lost its volume",
@@ -167,7 +168,7 @@ def deadline(status: JobStatus, now: datetime) -> str:
     return "met" if late <= timedelta(0) else f"missed by {span(late)}"
 
 
-def saved(status: JobStatus) -> str:
+def difference(status: JobStatus) -> str:
     """The signed difference: of what was used, or the share that is expected."""
     emissions, plan = status.emissions, status.plan
     if emissions is not None and emissions.difference_micrograms is not None and has_used(status):

@@ -87,6 +87,7 @@ OBSTACLES = frozenset(
         "ImagePullFailed",
         "ContainerNotStarted",
         "PodNotCreated",
+        "RunRefused",
         POD_NOT_ENDING,
         "Retrying",
     }

@@ -51,7 +51,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         completion_time=_completion(snapshot, state),
         deadline=snapshot.deadline,
         planned_start=_planned_start(snapshot, state),
-        saved=_saved(snapshot, state),
+        difference=_difference(snapshot, state),
         plan=_plan(snapshot) or (previous.plan if previous else None),
         run=_run(snapshot),
         progress=_progress(snapshot, state),
@@ -168,7 +168,7 @@ def _emissions(statement: Statement | None) -> EmissionsStatus | None:
     )
 
 
-def _saved(snapshot: Snapshot, state: State) -> str | None:
+def _difference(snapshot: Snapshot, state: State) -> str | None:
     """The difference so far, or the expected one before there is anything to account for."""
     statement, plan = snapshot.statement, snapshot.plan
     if statement is not None and statement.energy.joules:
@@ -253,7 +253,7 @@ def _places(snapshot: Snapshot) -> list[tuple[ConditionType, bool, str, str]]:
         text = f"planned in zone {plan.zone}, its pod ran in zone {statement.zone}"
         reason = "SameZone" if same else "OtherZone"
         said.append((ConditionType.ZONE_AS_PLANNED, same, reason, "" if same else text))
-    if len(statement.signals) > 1:
+    if statement.is_mixed:
         kinds = ", ".join(signal.value for signal in statement.signals)
         text = f"the emissions add up intensities of several kinds: {kinds}"
         said.append((ConditionType.SIGNAL_CONSISTENT, False, "SignalsMixed", text))

@@ -11,7 +11,7 @@ from typing import Final
 
 from green_api.base import Provenance
 from green_api.contract import Result
-from green_api.status import ConditionType, JobStatus, State
+from green_api.status import ConditionStatus, ConditionType, JobStatus, State
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -23,13 +23,20 @@ DEFAULT_JOB_LIMIT: Final = 2000
 
 _JOB: Final = ("namespace", "name")
 _BY_PROVENANCE: Final = "energy_by_provenance_joules"
+_EMISSIONS: Final = "emissions_grams"
+_DIFFERENCE: Final = "emissions_difference_grams"
+_LABEL: Final = {_BY_PROVENANCE: "provenance", _EMISSIONS: "signal", _DIFFERENCE: "signal"}
+"""What some say beside the job: figures of two kinds of intensity are never added up."""
+_MIXED: Final = "Mixed"
+"""In the place of a signal, where a job's emissions rest on several."""
 _TEXTS: Final = {
     "energy_joules": "Energy so far, measured, attributed and estimated.",
     _BY_PROVENANCE: "Energy so far, by how it was found.",
-    "emissions_grams": "Location-based emissions so far.",
+    _EMISSIONS: "Location-based emissions so far, by the kind of intensity; Mixed where a job met "
+    "several.",
     "unaccounted_energy_joules": "Energy of hours whose carbon intensity is not known.",
-    "emissions_difference_grams": "Counterfactual less actual emissions, signed; the "
-    "counterfactual is the useful work without pauses from the earliest feasible start.",
+    _DIFFERENCE: "Counterfactual less actual emissions, signed; the "
+    "counterfactual is the useful work without pauses from the creation on.",
     "progress_ratio": "Share of the work that is done.",
     "planned_start_timestamp_seconds": "Next planned start, on the planner's clock.",
     "start_timestamp_seconds": "First start.",
@@ -43,7 +50,7 @@ _TEXTS: Final = {
     "size_ratio": "Size of the final model's file to the original's; of compressed models.",
 }
 Figures = dict[tuple[str, str], float]
-"""Of one job, by the metric's short name and provenance, empty where that is no label."""
+"""Of one job, by the metric's short name and its further label, empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class JobSeries(Collector):
             Shown(
                 f"green_job_{name}",
                 text,
-                (*_JOB, "provenance") if name == _BY_PROVENANCE else _JOB,
+                (*_JOB, _LABEL[name]) if name in _LABEL else _JOB,
             )
             for name, text in _TEXTS.items()
         )
@@ -109,8 +116,8 @@ class JobSeries(Collector):
         """The families as they are now."""
         values: dict[str, dict[Labels, float]] = defaultdict(dict)
         for (namespace, name), job in self._choose():
-            for (short, provenance), value in job.figures.items():
-                labels = (namespace, name, *filter(None, [provenance]))
+            for (short, label), value in job.figures.items():
+                labels = (namespace, name, *filter(None, [label]))
                 values[f"green_job_{short}"][labels] = value
         for metric in self.metrics:
             metric.show(values[metric.name])
@@ -144,10 +151,11 @@ def figures_of(status: JobStatus) -> Figures:
         parts[_BY_PROVENANCE, Provenance.ATTRIBUTED.value] = energy.attributed_joules
         parts[_BY_PROVENANCE, Provenance.ESTIMATED.value] = energy.estimated_joules
     if status.emissions is not None:
-        difference = status.emissions.difference_micrograms
-        figures["emissions_grams"] = status.emissions.micrograms / 1e6
+        difference, signal = status.emissions.difference_micrograms, _signal(status)
         figures["unaccounted_energy_joules"] = status.emissions.unaccounted_joules
-        figures["emissions_difference_grams"] = None if difference is None else difference / 1e6
+        parts[_EMISSIONS, signal] = status.emissions.micrograms / 1e6
+        if difference is not None:
+            parts[_DIFFERENCE, signal] = difference / 1e6
     if status.progress is not None and status.progress.progress_percentage is not None:
         figures["progress_ratio"] = status.progress.progress_percentage / 100
     if status.run is not None:
@@ -159,6 +167,16 @@ def figures_of(status: JobStatus) -> Figures:
 
 
 _RUNNING: Final = ConditionType.RUNNING
+
+
+def _signal(status: JobStatus) -> str:
+    is_mixed = any(
+        c.type is ConditionType.SIGNAL_CONSISTENT and c.status is ConditionStatus.FALSE
+        for c in status.conditions
+    )
+    if is_mixed or status.emissions is None:
+        return _MIXED
+    return status.emissions.signal.value
 
 
 def _result(result: Result) -> dict[str, float]:

@@ -80,7 +80,7 @@ def test_a_job_that_waits(world: World, green: Green) -> None:
     world.wait("shrink", "Planned")
 
     header, row = green("list").splitlines()
-    assert header.split() == ["Name", "State", "Now", "Deadline", "Saved", "Energy", "Zone"]
+    assert header.split() == ["Name", "State", "Now", "Deadline", "Difference", "Energy", "Zone"]
     assert row.startswith("shrink  Planned  in 5")
     assert "m, cleaner power" in row
     assert "in 6h" in row
