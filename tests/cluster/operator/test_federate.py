@@ -15,6 +15,7 @@ from tests.cluster.harness.script import Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.federation import ROLES, SITES, FederatedLife, Federation
 from tests.cluster.operator.life import kill_cases
+from tests.cluster.operator.test_cli import Green
 from tests.cluster.operator.test_kill import is_of_a_life
 from tests.cluster.operator.world import SOON, World, now
 from tests.conftest import WHOLE
@@ -85,6 +86,11 @@ def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds
     assert status["result"]["rounds"]["rounds"] == 2
     world.wait_events("ward", "Planned", "Started", "Suspended", "Resumed", "Succeeded")
     assert world.condition("ward", "Stalled") == {}
+    page = Green(world).text("explain", "ward")
+    assert "Role State Rounds" in page
+    assert all(f"{role} Ended" in page for role in ROLES)
+    assert "Actual" in page
+    assert "Counterfactual" in page
 
 
 def test_a_site_that_is_lost_does_not_fail_the_run(world: World, ward: Federation) -> None:
@@ -131,6 +137,9 @@ def test_it_is_stalled_as_its_server_says(world: World, ward: Federation) -> Non
     ward.stalled = "north is missing, 2 are needed"
     condition = world.wait_condition("ward", "Stalled", "True", "SitesMissing")
     assert "north is missing" in condition["message"]
+    page = Green(world).text("explain", "ward")
+    assert "SitesMissing: North is missing" in page
+    assert "To mend it: see why the sites that are named do not work" in page
     ward.stalled = ""
     world.wait_condition("ward", "Stalled", "False", "EnoughSites")
     ward.finish()
