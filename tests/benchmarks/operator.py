@@ -47,9 +47,8 @@ ZONE = {
 OUTPUT = ROOT / "build" / "bench" / "operator.json"
 
 
-def day(shift: int = 0, *, scale: float = 1.0, green_now: bool = False) -> str:
+def day(now: float, shift: int = 0, *, scale: float = 1.0, green_now: bool = False) -> str:
     """A made day in half hours, dirty in the hours ahead, clean half a day from now."""
-    now = time.time() // 1800 * 1800
     rows = ["time,gramsPerKilowattHour"]
     for slot in range(-48, 48):
         at = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(now + slot * 1800))
@@ -72,6 +71,8 @@ class Cluster:
         programs = find_programs()
         self.plane = ControlPlane(programs, folder, controllers=controllers)
         self.folder = folder
+        # Fixed, so that a forecast that is read again tells of the same hours.
+        self._now = time.time() // 1800 * 1800
         self.plane.start()
         install_definitions(self.plane.admin)
         admin = self.plane.admin
@@ -81,7 +82,7 @@ class Cluster:
     def set_day(self, name: str, shift: int = 0, **made: Any) -> None:
         """Give the zone a trace; under another name it is read at once."""
         meta = {"name": name, "namespace": "green"}
-        data = {"day.csv": day(shift, **made)}
+        data = {"day.csv": day(self._now, shift, **made)}
         admin = self.plane.admin
         admin.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
         trace = {
