@@ -10,11 +10,13 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import kopf
 from green_api import GROUP, VERSION
 from kopf import DiffBaseStorage, ProgressStorage
 from kubernetes.aio.client import Configuration
 
+from green_operator.cluster.api import UNCOMPRESSED
 from green_operator.cluster.index import Index, Key
 from green_operator.cluster.zones import Zones
 from green_operator.objects.names import JOB_LABEL
@@ -71,8 +73,17 @@ def settings() -> kopf.OperatorSettings:
     return lean
 
 
-async def connection(configuration: Configuration) -> kopf.ConnectionInfo:
+async def connection(configuration: Configuration) -> kopf.AiohttpSession:
     """The server and credentials of our own requests, as fresh as they are; asked again on 401."""
+    info = await _credentials(configuration)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        headers={**info.as_http_headers(), **UNCOMPRESSED},
+    )
+    return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
+
+
+async def _credentials(configuration: Configuration) -> kopf.ConnectionInfo:
     header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
     scheme, _, token = (header or "").rpartition(" ")
     return kopf.ConnectionInfo(
@@ -93,7 +104,7 @@ def registry(
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    async def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
+    async def login(**_: Any) -> kopf.AiohttpSession:  # noqa: ANN401
         return await connection(configuration)
 
     @kopf.on.event(GROUP, VERSION, "greentrainingjobs", registry=handlers)

@@ -28,6 +28,8 @@ _TIMEOUT_SECONDS: Final = 15.0
 _ATTEMPTS: Final = 4
 _LONGEST_WAIT_SECONDS: Final = 10.0
 _PAGE: Final = 200
+UNCOMPRESSED: Final = {"Accept-Encoding": "identity"}
+"""To unpack what a server beside us has packed was a tenth of the CPU time of a start."""
 _WHOLE: Final = "application/json"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -289,7 +291,7 @@ class Api:
         accept: str,
     ) -> tuple[int, Object, float | None]:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": accept, "Content-Type": content}
+        headers = {**UNCOMPRESSED, "Accept": accept, "Content-Type": content}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         try:
             response = await self._client.call_api(

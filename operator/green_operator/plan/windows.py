@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from green_api.units import Intensity
 
@@ -21,6 +21,8 @@ def cover(slots: Sequence[Slot], start: datetime, end: datetime) -> tuple[list[S
     known = overlap(slots, Window(start, end))
     if not known:
         return [], timedelta(0)
+    if _is_whole(known, start, end):
+        return known, timedelta(0)
     mean, step = mean_intensity(known), max(slot.duration for slot in slots)
     covered: list[Slot] = []
     assumed = timedelta(0)
@@ -37,10 +39,18 @@ def cover(slots: Sequence[Slot], start: datetime, end: datetime) -> tuple[list[S
     return covered, assumed
 
 
+def _is_whole(slots: Sequence[Slot], start: datetime, end: datetime) -> bool:
+    return (
+        slots[0].start == start
+        and slots[-1].end == end
+        and all(one.end == other.start for one, other in pairwise(slots))
+    )
+
+
 def weighted_mean(slots: Sequence[Slot], value: Callable[[Slot], float]) -> float:
     """Mean of a figure of the slots, weighted by their length."""
-    seconds = sum(s.duration.total_seconds() for s in slots)
-    return sum(value(s) * s.duration.total_seconds() for s in slots) / seconds
+    seconds = [s.duration.total_seconds() for s in slots]
+    return sum(value(s) * t for s, t in zip(slots, seconds, strict=True)) / sum(seconds)
 
 
 def mean_intensity(slots: Sequence[Slot]) -> Intensity:
@@ -55,10 +65,18 @@ def overlap(slots: Sequence[Slot], window: Window) -> list[Slot]:
     """
     first = bisect_right(slots, window.start, key=lambda s: s.end)
     behind = bisect_left(slots, window.end, key=lambda s: s.start)
-    return [
-        Slot(max(s.start, window.start), min(s.end, window.end), s.intensity, s.renewable_share)
-        for s in slots[first:behind]
-    ]
+    parts = list(slots[first:behind])
+    if parts:  # only these may reach beyond
+        parts[0] = _cut(parts[0], window)
+        parts[-1] = _cut(parts[-1], window)
+    return parts
+
+
+def _cut(slot: Slot, window: Window) -> Slot:
+    if window.start <= slot.start and slot.end <= window.end:
+        return slot
+    start, end = max(slot.start, window.start), min(slot.end, window.end)
+    return Slot(start, end, slot.intensity, slot.renewable_share)
 
 
 def cheapest_slots(slots: Sequence[Slot], need: timedelta) -> list[Window]:
