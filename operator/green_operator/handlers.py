@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import kopf
 from green_api import GROUP, VERSION
-from kopf import DiffBaseStorage, ProgressStorage
+from kopf import DiffBaseStorage, ProgressStorage, RawBody
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 from kubernetes.aio.client import Configuration
 
 from green_operator.cluster.api import UNCOMPRESSED
@@ -54,6 +55,13 @@ class _NoProgress(ProgressStorage):
 
     def clear(self, *, essence: Any) -> Any:  # noqa: ANN401
         return copy.deepcopy(essence)
+
+
+class _NoMemories(ResourceMemories):
+    """What kopf remembers of each object for handlers that are tried again: 1.5 kB, for nothing."""
+
+    async def recall(self, raw_body: RawBody, **options: Any) -> ResourceMemory:  # noqa: ANN401
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
 def settings() -> kopf.OperatorSettings:
@@ -150,6 +158,7 @@ async def watch(handlers: kopf.OperatorRegistry, namespaces: Sequence[str]) -> N
     await kopf.operator(
         registry=handlers,
         settings=settings(),
+        memories=_NoMemories(),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
