@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import re
+import time
 import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
@@ -230,6 +234,30 @@ def test_pods_are_restricted_and_write_nowhere(helm: Helm, values: dict[str, Any
         assert violations(pod) == []
         assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
         assert pod["containers"][0]["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("leaders", [[0, 1], [0, 0]], ids=["one leads", "none leads"])
+def test_helm_test_finds_the_replica_that_leads(
+    helm4: Helm, leaders: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its program runs here, against pages of two replicas in turn."""
+    pod = one(helm4.template(), "Pod")
+    program = pod["spec"]["containers"][0]["command"][2]
+    turns = itertools.cycle(leaders)
+
+    def answer(url: str, timeout: float) -> io.BytesIO:
+        pages = {"readyz": "ok", "metrics": f"# HELP\ngreen_leader {next(turns)}.0\nx 1\n"}
+        base, _, path = url.rpartition("/")
+        assert (base, timeout) == ("http://green-training:8080", 10)
+        return io.BytesIO(pages[path].encode())
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    if 1 in leaders:
+        exec(program, {})
+    else:
+        with pytest.raises(SystemExit, match="no replica leads"):
+            exec(program, {})
 
 
 _LABEL = st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)

@@ -36,7 +36,7 @@ from green_operator.metrics import Metrics, OperatorMetrics
 _logger = logging.getLogger(__name__)
 
 _WEDGED_SECONDS: Final = 300.0
-"""With work that is due, some worker finishes some job within this time."""
+"""With work that is due or begun, some worker finishes some job within this time."""
 _CRD_WAIT_SECONDS: Final = 2.0
 _SWEEP_RETRY_SECONDS: Final = 5.0
 _FIRST_REFRESH_SECONDS: Final = 10.0
@@ -92,6 +92,7 @@ class Operator:
         )  # fmt: skip
         self.namespaces = Namespaces(self._api, config.watch_namespaces, self.own_metrics)
         self._sweeper = Sweeper(self._api, self.index, self.zones, self.namespaces)
+        self._defined = False
         self._swept = False
         self._finished = time.monotonic()
 
@@ -128,13 +129,13 @@ class Operator:
     def is_alive(self) -> bool:
         """The process does what it is for, as far as that is up to it."""
         now = time.monotonic()
-        if not len(self.queue):
+        if self.queue.is_idle:
             self._finished = now
         return now - self._finished < _WEDGED_SECONDS
 
     def is_ready(self) -> bool:
-        """A standby is ready to take over; a leader once it has seen the whole cluster."""
-        return self._swept or not self._elected.is_set()
+        """A standby could take over; a leader has seen the whole cluster."""
+        return self._defined and (self._swept or not self._elected.is_set())
 
     def collect(self) -> None:
         """Bring the metrics that are counted when asked for up to now."""
@@ -148,6 +149,7 @@ class Operator:
             try:
                 await self._api.probe(ZONES)
                 if await self.namespaces.look():
+                    self._defined = True
                     return
                 _logger.warning("waiting for any of the namespaces of watchNamespaces")
             except ApiError as error:
