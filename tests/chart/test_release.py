@@ -135,6 +135,12 @@ def test_without_zones_the_notes_show_one_that_works(cluster: Cluster) -> None:
 def test_a_changed_zone_is_never_lost(cluster: Cluster) -> None:
     """Helm 3 does not write to a zone that the install's hook made; it has to say so."""
     cluster.install({"zones": [_zone(210)]})
+    # As the operator says something of it.
+    status = {"apiVersion": API_VERSION, "kind": "GridZone", "metadata": {"name": "gb"}}
+    cluster.admin.patch(
+        ZONES, "gb", status | {"status": {"source": "static"}}, subresource="status", how="apply",
+        query={"fieldManager": "green-training", "force": "true"},
+    )  # fmt: skip
     wanted = {"zones": [_zone(99)]}
     if (refusal := _refused_upgrade(cluster, wanted)) is not None:
         command = re.search("kubectl (patch gridzone .*)", refusal)
