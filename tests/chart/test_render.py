@@ -144,6 +144,14 @@ def test_the_operator_reads_its_configuration(helm: Helm, values: dict[str, Any]
     assert OperatorConfig.parse(document, "config.yaml") == wanted
 
 
+def test_the_operator_can_be_given_an_authority(helm: Helm) -> None:
+    pod = one(helm.template(RICH), "Deployment")["spec"]["template"]["spec"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["config", "authority"]
+    assert pod["volumes"][1:] == RICH["extraVolumes"]
+    assert mounts[1:] == RICH["extraVolumeMounts"]
+
+
 def test_a_changed_configuration_starts_new_pods(helm4: Helm) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         deployment = one(helm4.template(values), "Deployment")
