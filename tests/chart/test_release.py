@@ -117,7 +117,8 @@ def cluster4(plane: ControlPlane, helm4: Helm) -> Iterator[Cluster]:
 def test_an_install_brings_definitions_zones_and_advice(cluster: Cluster) -> None:
     printed = cluster.install({"zones": [_zone(210)]})
     notes = printed.partition("NOTES:")[2]
-    for words in (f"rollout status deployment/{RELEASE}", "get gridzones", "get greentrainingjobs"):
+    advice = ("get gridzones", "get greentrainingjobs", "10.0.0.0/8", "networkPolicy.metricsFrom")
+    for words in (f"rollout status deployment/{RELEASE}", *advice):
         assert words in notes
     assert cluster.has_definitions() == [True, True]
     source = cluster.admin.get(ZONES, "gb")["spec"]["sources"][0]

@@ -355,6 +355,13 @@ def test_chart_package_and_images_have_one_version() -> None:
     images = yaml.safe_load(chart["annotations"]["artifacthub.io/images"])
     assert {image["image"].rpartition(":")[2] for image in images} == {project["version"]}
     assert OperatorConfig().jobs.image in {image["image"] for image in images}
+    for file, line in (
+        ("Makefile", r"^VERSION := (.*)$"),
+        ("operator/Containerfile", "^ARG VERSION=(.*)$"),
+        ("jobs/Containerfile", "^ARG VERSION=(.*)$"),
+    ):
+        (version,) = re.findall(line, (ROOT / file).read_text(), re.MULTILINE)
+        assert version == project["version"], file
 
 
 def test_the_examples_of_the_hub_are_sound() -> None:
