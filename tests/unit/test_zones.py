@@ -136,6 +136,20 @@ def test_two_releases_that_see_a_zone_otherwise_do_not_answer_each_other() -> No
     assert len(server.said) == 1
 
 
+def test_a_zone_that_was_made_anew_is_told_of_again() -> None:
+    server = Server()
+    zones = zones_of(server)
+
+    async def scene() -> None:
+        for _ in range(2):
+            zones.put(a_zone("gb"))
+            await zones.refresh()
+            await zones._tell()
+
+    asyncio.run(scene())
+    assert len(server.said) == 2
+
+
 def test_a_fallback_is_told_once_in_the_status_and_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -284,7 +284,9 @@ class Zones:
             zone = self._zones.get(name)
             if zone is None:
                 continue
-            known = self._written.get(name, self._shown.get(name))
+            # One that was deleted and made anew has no status, whatever was written before.
+            shown = self._shown.get(name)
+            known = None if shown is None else self._written.get(name, shown)
             generation = (zone.metadata.model_extra or {}).get("generation", 0)
             status = zone_status(resolution, known, generation, now)
             if status == known:
@@ -300,7 +302,7 @@ class Zones:
             except ApiError as error:
                 _logger.info("the status of zone %s cannot be written: %s", name, error)
             else:
-                self._written[name] = status
+                self._written[name] = self._shown[name] = status
 
     async def _load_histories(self) -> None:
         """Take over what an earlier process has stored; tried again until it could be read."""
