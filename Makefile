@@ -71,15 +71,16 @@ pictures: setup panels ## The dashboards' pictures in docs/images, drawn anew
 BASE ?= docker.io/library/python:3.11-slim
 BUILD := $(if $(shell command -v buildah),buildah bud,docker buildx build)
 IMAGES := ghcr.io/greentraining
+VERSION := 0.1.0
 
 .PHONY: images wheels
 images: ## Images of operator and jobs (TARGET=light leaves PyTorch out)
 	$(BUILD) --build-arg BASE=$(BASE) \
 	    $(if $(wildcard build/wheels/operator),--build-context wheels=build/wheels/operator) \
-	    -t $(IMAGES)/operator:0.1.0 -f operator/Containerfile .
+	    -t $(IMAGES)/operator:$(VERSION) -f operator/Containerfile .
 	$(BUILD) --build-arg BASE=$(BASE) $(if $(TARGET),--target $(TARGET)) \
 	    $(if $(wildcard build/wheels/jobs),--build-context wheels=build/wheels/jobs) \
-	    -t $(IMAGES)/jobs:0.1.0 -f jobs/Containerfile .
+	    -t $(IMAGES)/jobs:$(VERSION) -f jobs/Containerfile .
 
 wheels: setup build/wheels/operator build/wheels/jobs ## For image builds that reach no index
 

@@ -243,6 +243,10 @@ class Values(Model):
     """As in the Kubernetes API; they name their own labelSelector."""
     extra_env: Annotated[list[Variable], Field(max_length=64)] = []
     """More variables of the operator's environment."""
+    extra_volumes: Annotated[list[_Free], Field(max_length=16)] = []
+    """More volumes of the operator's pods, as in the Kubernetes API."""
+    extra_volume_mounts: Annotated[list[_Free], Field(max_length=16)] = []
+    """Where they are mounted in the operator's container."""
     common_labels: _Labels = {}
     """Labels of every object."""
     pod_labels: _Labels = {}

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
-from green_api.base import DnsLabel, Duration, Model, Rule, describe_problems
+from green_api import GROUP
+from green_api.base import DnsLabel, DnsSubdomain, Duration, Model, Rule, describe_problems
 from green_api.errors import InvalidManifestError
 from green_api.job import EnvVar, LabelSelector, Toleration
 
@@ -28,6 +29,28 @@ Cidr = Annotated[
     StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", max_length=49),
     AfterValidator(_network),
 ]
+
+
+Annotations = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=317)],
+        Annotated[str, StringConstraints(max_length=4096)],
+    ],
+    Field(max_length=16),
+]
+
+
+def _not_ours(field: str, name: str) -> Rule:
+    def holds(defaults: PodDefaults) -> bool:
+        given: dict[str, str] = getattr(defaults, name)
+        return not any(key.startswith(f"{GROUP}/") for key in given)
+
+    return Rule(
+        cel=f"self.{field}.all(key, !key.startsWith('{GROUP}/'))",
+        message=f"keys below {GROUP}/ are the operator's: choose other ones",
+        holds=holds,
+        field=field,
+    )
 
 
 class PodDefaults(Model):
@@ -55,6 +78,17 @@ class PodDefaults(Model):
     """Volumes beside the claim, as in the Kubernetes API."""
     volume_mounts: Annotated[list[dict[str, Any]], Field(max_length=16)] = []
     """Where they are mounted."""
+    runtime_class_name: DnsSubdomain | None = None
+    """The runtime class, such as that of a sandbox or of a GPU's runtime."""
+    pod_labels: LabelSelector = {}
+    """More labels, such as those of a mesh or of cost accounting; none below greentraining.io/."""
+    pod_annotations: Annotations = {}
+    """More annotations; none below greentraining.io/."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _not_ours("podLabels", "pod_labels"),
+        _not_ours("podAnnotations", "pod_annotations"),
+    )
 
 
 class PowerConfig(Model):

@@ -29,7 +29,12 @@ _JOB_COLUMNS: Final = (
     ("Intensity", ".status.plan.intensityGramsPerKilowattHour", 1),
     ("Message", ".status.message", 1),
 )
-_ZONE_COLUMNS: Final = (("Default", ".spec.default", 0),)
+_ZONE_COLUMNS: Final = (
+    ("Default", ".spec.default", 0),
+    ("Source", ".status.source", 0),
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Message", '.status.conditions[?(@.type=="Ready")].message', 1),
+)
 _COLUMN_TYPES: Final = {"Energy": "integer", "Intensity": "integer", "Default": "boolean"}
 
 
@@ -50,14 +55,16 @@ def job_crd() -> Schema:
 
 def zone_crd() -> Schema:
     """The definition of ``GridZone``."""
+    schema = structural_schema(GridZone)
+    schema["properties"]["status"] = _without_defaults(schema["properties"]["status"])
     return _definition(
         kind="GridZone",
         plural="gridzones",
         short_name="gz",
         scope="Cluster",
-        schema=structural_schema(GridZone),
+        schema=schema,
         columns=_ZONE_COLUMNS,
-        subresources={},
+        subresources={"status": {}},
     )
 
 

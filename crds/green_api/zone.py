@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from green_api.base import DnsSubdomain, Model, Resource, Rule, Signal, exactly_one
+from green_api.base import DnsSubdomain, Model, Resource, Rule, Signal, Timestamp, exactly_one
+from green_api.status import ConditionStatus, Message, Reason
 
 # A key of a ConfigMap or Secret, as Kubernetes allows it.
 _DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
@@ -151,6 +152,48 @@ class ZoneSpec(Model):
         return any(source.is_live for source in self.sources)
 
 
+class ZoneConditionType(StrEnum):
+    """What is said of a zone."""
+
+    READY = "Ready"
+    """One of its sources is usable: jobs can be planned by it."""
+
+
+class ZoneCondition(Model):
+    """A condition as in the Kubernetes API."""
+
+    type: ZoneConditionType
+    """What is said."""
+    status: ConditionStatus
+    """True or False."""
+    reason: Reason
+    """`FirstSource`, `Fallback` or `NoUsableSource`."""
+    message: Message = ""
+    """The source in use and why others were passed over, for people."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that it was said of."""
+    last_transition_time: Timestamp
+    """When the status last changed."""
+
+
+class ZoneStatus(Model):
+    """How the zone's sources fare; written where it changes."""
+
+    source: Message | None = None
+    """The source in use; absent where none is usable."""
+    conditions: Annotated[
+        list[ZoneCondition],
+        Field(
+            max_length=4,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = []
+    """What is said of it."""
+
+
 class ZoneMeta(Model):
     """The part of the metadata that is read here."""
 
@@ -171,6 +214,8 @@ class GridZone(Resource):
     metadata: ZoneMeta
     spec: ZoneSpec
     """What the administrator says of it."""
+    status: ZoneStatus | None = None
+    """What the operator says of it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -6,19 +6,24 @@ namespaces, and reads the first list in pages. With 10,000 jobs that is 118 MB i
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
 import kopf
 from green_api import GROUP, VERSION
 from kopf import DiffBaseStorage, ProgressStorage, RawBody
+
+# What kopf.operator takes as `insights` and `memories` has no public name.
+from kopf._cogs.structs.references import Insights, NamespaceName
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 from kubernetes.aio.client import Configuration
 
 from green_operator.cluster.api import UNCOMPRESSED
 from green_operator.cluster.index import Index, Key
+from green_operator.cluster.namespaces import Namespaces
 from green_operator.cluster.zones import Zones
 from green_operator.objects.names import JOB_LABEL
 
@@ -153,13 +158,36 @@ def registry(
     return handlers
 
 
-async def watch(handlers: kopf.OperatorRegistry, namespaces: Sequence[str]) -> None:
-    """Watch until SIGTERM or SIGINT."""
-    await kopf.operator(
-        registry=handlers,
-        settings=settings(),
-        memories=_NoMemories(),
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-    )
+async def watch(handlers: kopf.OperatorRegistry, namespaces: Namespaces) -> None:
+    """Watch until SIGTERM or SIGINT.
+
+    kopf ends where a watch that it (re)connects is refused, so a namespace that is away is taken
+    from it. One whose watch breaks off before that was seen ends the process, which begins anew
+    with the others.
+    """
+    insights = Insights()
+    # Begun before kopf: it ends what was begun after it.
+    following = asyncio.create_task(_follow(namespaces, insights))
+    try:
+        await kopf.operator(
+            registry=handlers,
+            settings=settings(),
+            memories=_NoMemories(),
+            standalone=True,
+            clusterwide=not namespaces.available,
+            namespaces=namespaces.available,
+            insights=insights,
+        )
+    finally:
+        following.cancel()
+
+
+async def _follow(namespaces: Namespaces, insights: Insights) -> None:
+    """Let kopf watch in the namespaces that are there, as its own scan of them would."""
+    while True:
+        await namespaces.changed.wait()
+        namespaces.changed.clear()
+        async with insights.revised:
+            insights.namespaces.clear()
+            insights.namespaces.update(map(NamespaceName, namespaces.available))
+            insights.revised.notify_all()

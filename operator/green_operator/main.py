@@ -85,7 +85,7 @@ async def _run(config: OperatorConfig, namespace: str, identity: str, port: int)
     operator = Operator(configuration, config, namespace, identity)
     handlers = registry(configuration, operator.index, operator.zones, operator.touch)
     await operator.run(
-        lambda: watch(handlers, config.watch_namespaces),
+        lambda: watch(handlers, operator.namespaces),
         lambda: serve(operator, port),
     )
 

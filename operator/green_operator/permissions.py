@@ -31,6 +31,7 @@ WATCHED_NAMESPACES: Final = [
 
 CLUSTER: Final = [
     _rule(GROUP, "gridzones", "list", "watch"),
+    _rule(GROUP, "gridzones/status", "patch"),
     _rule("", "nodes", "get"),
 ]
 """Of what has no namespace."""

@@ -117,7 +117,8 @@ def cluster4(plane: ControlPlane, helm4: Helm) -> Iterator[Cluster]:
 def test_an_install_brings_definitions_zones_and_advice(cluster: Cluster) -> None:
     printed = cluster.install({"zones": [_zone(210)]})
     notes = printed.partition("NOTES:")[2]
-    for words in (f"rollout status deployment/{RELEASE}", "get gridzones", "get greentrainingjobs"):
+    advice = ("get gridzones", "get greentrainingjobs", "10.0.0.0/8", "networkPolicy.metricsFrom")
+    for words in (f"rollout status deployment/{RELEASE}", *advice):
         assert words in notes
     assert cluster.has_definitions() == [True, True]
     source = cluster.admin.get(ZONES, "gb")["spec"]["sources"][0]
@@ -135,6 +136,12 @@ def test_without_zones_the_notes_show_one_that_works(cluster: Cluster) -> None:
 def test_a_changed_zone_is_never_lost(cluster: Cluster) -> None:
     """Helm 3 does not write to a zone that the install's hook made; it has to say so."""
     cluster.install({"zones": [_zone(210)]})
+    # As the operator says something of it.
+    status = {"apiVersion": API_VERSION, "kind": "GridZone", "metadata": {"name": "gb"}}
+    cluster.admin.patch(
+        ZONES, "gb", status | {"status": {"source": "static"}}, subresource="status", how="apply",
+        query={"fieldManager": "green-training", "force": "true"},
+    )  # fmt: skip
     wanted = {"zones": [_zone(99)]}
     if (refusal := _refused_upgrade(cluster, wanted)) is not None:
         command = re.search("kubectl (patch gridzone .*)", refusal)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import re
+import time
 import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +144,14 @@ def test_the_operator_reads_its_configuration(helm: Helm, values: dict[str, Any]
     assert OperatorConfig.parse(document, "config.yaml") == wanted
 
 
+def test_the_operator_can_be_given_an_authority(helm: Helm) -> None:
+    pod = one(helm.template(RICH), "Deployment")["spec"]["template"]["spec"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["config", "authority"]
+    assert pod["volumes"][1:] == RICH["extraVolumes"]
+    assert mounts[1:] == RICH["extraVolumeMounts"]
+
+
 def test_a_changed_configuration_starts_new_pods(helm4: Helm) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         deployment = one(helm4.template(values), "Deployment")
@@ -232,6 +244,30 @@ def test_pods_are_restricted_and_write_nowhere(helm: Helm, values: dict[str, Any
         assert pod["containers"][0]["resources"]["limits"]["memory"]
 
 
+@pytest.mark.parametrize("leaders", [[0, 1], [0, 0]], ids=["one leads", "none leads"])
+def test_helm_test_finds_the_replica_that_leads(
+    helm4: Helm, leaders: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its program runs here, against pages of two replicas in turn."""
+    pod = one(helm4.template(), "Pod")
+    program = pod["spec"]["containers"][0]["command"][2]
+    turns = itertools.cycle(leaders)
+
+    def answer(url: str, timeout: float) -> io.BytesIO:
+        pages = {"readyz": "ok", "metrics": f"# HELP\ngreen_leader {next(turns)}.0\nx 1\n"}
+        base, _, path = url.rpartition("/")
+        assert (base, timeout) == ("http://green-training:8080", 10)
+        return io.BytesIO(pages[path].encode())
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    if 1 in leaders:
+        exec(program, {})
+    else:
+        with pytest.raises(SystemExit, match="no replica leads"):
+            exec(program, {})
+
+
 _LABEL = st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 _VALUES = st.fixed_dictionaries(
     {},
@@ -319,6 +355,13 @@ def test_chart_package_and_images_have_one_version() -> None:
     images = yaml.safe_load(chart["annotations"]["artifacthub.io/images"])
     assert {image["image"].rpartition(":")[2] for image in images} == {project["version"]}
     assert OperatorConfig().jobs.image in {image["image"] for image in images}
+    for file, line in (
+        ("Makefile", r"^VERSION := (.*)$"),
+        ("operator/Containerfile", "^ARG VERSION=(.*)$"),
+        ("jobs/Containerfile", "^ARG VERSION=(.*)$"),
+    ):
+        (version,) = re.findall(line, (ROOT / file).read_text(), re.MULTILINE)
+        assert version == project["version"], file
 
 
 def test_the_examples_of_the_hub_are_sound() -> None:

@@ -108,7 +108,7 @@ def test_a_source_is_asked_every_half_hour(provider: Provider, namespace: Namesp
         assert len(provider.asked("fw48h")) == 1
         assert await feeds.refresh(T0 + HALF_HOUR) == {"gb"}
         assert len(provider.asked("fw48h")) == 2
-        assert feeds.age("gb", T0 + 40 * MINUTE) == 10 * MINUTE
+        assert known(feeds, T0 + 40 * MINUTE).fetched == T0 + HALF_HOUR
         assert feeds.failures("gb") == 0
 
     with_feeds(provider, namespace, body, zone(NESO))
@@ -297,7 +297,7 @@ def test_a_trace_is_read_again_every_five_minutes(provider: Provider, namespace:
         await feeds.refresh(T0)
         assert known(feeds, T0).description == "trace a/b"
         assert feeds.next_poll() == T0 + 5 * MINUTE
-        assert feeds.age("gb", T0) is None
+        assert known(feeds, T0).fetched is None
         namespace.config_maps["a", "b"] = gzip.compress(GOOD.replace("300", "77").encode())
         await feeds.refresh(T0 + 5 * MINUTE)
         outlook = known(feeds, T0).outlook
@@ -345,7 +345,7 @@ def test_what_is_known_of_a_source_outlives_a_change_of_its_zone(
         feeds.set_zones([])
         assert feeds.next_poll() is None
         assert known(feeds, T0).description == "there is no GridZone of that name"
-        assert (feeds.age("gb", T0), feeds.failures("gb")) == (None, 0)
+        assert (known(feeds, T0).fetched, feeds.failures("gb")) == (None, 0)
         assert feeds.history("gb") == EMPTY
 
     with_feeds(provider, namespace, body, zone(NESO))

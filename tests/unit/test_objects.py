@@ -12,6 +12,7 @@ import pytest
 import yaml
 from green_api.config import OperatorConfig
 from green_api.contract import MAX_DOCUMENT_BYTES, Federation, Outcome, Summary, TaskDocument
+from green_api.errors import UserError
 from green_api.job import GreenTrainingJob
 from green_operator.account.power import DEFAULT_POWER
 from green_operator.lifecycle.types import RunEnd
@@ -45,6 +46,9 @@ def test_the_run_of_a_job_as_it_is_made() -> None:
                 "volumeMounts": [{"name": "torch", "mountPath": "/opt/torch", "readOnly": True}],
                 "nodeSelector": {"pool": "green"},
                 "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "runtimeClassName": "nvidia",
+                "podLabels": {"team": "a", "app.kubernetes.io/managed-by": "not-me"},
+                "podAnnotations": {"sidecar.istio.io/inject": "false"},
             }
         },
         "test",
@@ -65,6 +69,14 @@ def test_the_run_of_a_job_as_it_is_made() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text(), "UPDATE_GOLDEN=1 takes the new one"
+
+
+@pytest.mark.parametrize("field", ["podLabels", "podAnnotations"])
+def test_the_operators_own_keys_cannot_be_given_to_pods(field: str) -> None:
+    words = rf"jobs\.{field}: keys below greentraining\.io/ are the operator's"
+    with pytest.raises(UserError, match=words):
+        OperatorConfig.parse({"jobs": {field: {"greentraining.io/job": "x"}}}, "test")
+    OperatorConfig.parse({"jobs": {field: {"example.com/job": "x"}}}, "test")
 
 
 def test_the_task_document_is_what_the_pod_is_told() -> None:

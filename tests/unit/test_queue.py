@@ -21,6 +21,23 @@ def test_a_key_is_handed_out_once_however_often_it_is_added() -> None:
     asyncio.run(scene())
 
 
+def test_it_is_idle_only_where_nothing_is_due_or_worked_on() -> None:
+    async def scene() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        assert queue.is_idle
+        queue.add("a")
+        assert not queue.is_idle
+        await queue.get()
+        assert len(queue) == 0
+        assert not queue.is_idle
+        queue.done("a")
+        assert queue.is_idle
+        queue.add_after("a", 60)
+        assert queue.is_idle
+
+    asyncio.run(scene())
+
+
 def test_a_key_that_is_added_while_it_is_worked_on_comes_again_and_only_then() -> None:
     async def scene() -> None:
         queue: WorkQueue[str] = WorkQueue()

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import aiohttp
+from green_api import API_VERSION
 from green_api.config import RequestLimits
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -53,8 +54,8 @@ class Resource:
         return "/".join(parts)
 
 
-JOBS: Final = Resource("/apis/greentraining.io/v1alpha1", "greentrainingjobs")
-ZONES: Final = Resource("/apis/greentraining.io/v1alpha1", "gridzones", namespaced=False)
+JOBS: Final = Resource(f"/apis/{API_VERSION}", "greentrainingjobs")
+ZONES: Final = Resource(f"/apis/{API_VERSION}", "gridzones", namespaced=False)
 RUNS: Final = Resource("/apis/batch/v1", "jobs")
 PODS: Final = Resource("/api/v1", "pods")
 NODES: Final = Resource("/api/v1", "nodes", namespaced=False)

@@ -136,13 +136,14 @@ class Gatherer:
         words: dict[str, Word] = {}
         zones: dict[str, str | None] = {}
         book, pods = seen.books[role], seen.pods[role]
+        started_in = {run.uid: run.zone for run in self.index.runs(seen.key, seen.record.uid)}
         for pod in pods:
             heard = self.asker.heard(pod.uid)
             if heard is not None:
                 current = heard.reply.current if heard.reply is not None else None
                 words[pod.uid] = Word(heard.entries, current)
             if pod.started is not None and book.attempt(pod.uid) is None:
-                zones[pod.uid] = await self.zones.of_node(pod.node)
+                zones[pod.uid] = await self.zones.of_node(pod.node, started_in.get(pod.owner_uid))
         enter_attempts(
             book, pods, words, zones, self.zones.recorded, now, self.config.journal_interval
         )

@@ -30,7 +30,10 @@ async def serve(operator: Operator, port: int) -> None:
         return _verdict(operator.is_alive(), "no job was finished for too long")
 
     async def readyz(_: web.Request) -> web.Response:
-        return _verdict(operator.is_ready(), "the cluster has not been listed yet")
+        return _verdict(
+            operator.is_ready(),
+            "the CRDs or the cluster were not listed yet",
+        )
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)

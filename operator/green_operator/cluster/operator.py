@@ -11,16 +11,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from green_api.config import OperatorConfig
 from kubernetes.aio.client import Configuration
 
-from green_operator.cluster.api import JOBS, ZONES, Api, ApiError
+from green_operator.cluster.api import ZONES, Api, ApiError
 from green_operator.cluster.claims import Claims
 from green_operator.cluster.elector import Elector, Fence
 from green_operator.cluster.fleet import FleetPlanner
 from green_operator.cluster.index import Index, Key
+from green_operator.cluster.namespaces import Namespaces
 from green_operator.cluster.pods import PodAsker
 from green_operator.cluster.queue import WorkQueue
 from green_operator.cluster.reconciler import Reconciler, utc_now
@@ -34,7 +36,7 @@ from green_operator.metrics import Metrics, OperatorMetrics
 _logger = logging.getLogger(__name__)
 
 _WEDGED_SECONDS: Final = 300.0
-"""With work that is due, some worker finishes some job within this time."""
+"""With work that is due or begun, some worker finishes some job within this time."""
 _CRD_WAIT_SECONDS: Final = 2.0
 _SWEEP_RETRY_SECONDS: Final = 5.0
 _FIRST_REFRESH_SECONDS: Final = 10.0
@@ -88,7 +90,9 @@ class Operator:
             zones=self.zones, asker=self._asker, claims=Claims(self._api),
             recorder=Recorder(self._api, identity), metrics=self.metrics,
         )  # fmt: skip
-        self._sweeper = Sweeper(self._api, self.index, self.zones, config.watch_namespaces)
+        self.namespaces = Namespaces(self._api, config.watch_namespaces, self.own_metrics)
+        self._sweeper = Sweeper(self._api, self.index, self.zones, self.namespaces)
+        self._defined = False
         self._swept = False
         self._finished = time.monotonic()
 
@@ -109,6 +113,7 @@ class Operator:
                 tasks += [
                     group.create_task(self._elector.run(self._elected.set), name="elector"),
                     group.create_task(self._lead(), name="leader"),
+                    group.create_task(self._look_at_namespaces(), name="namespaces"),
                 ]
                 await watch()
                 for task in tasks:
@@ -124,13 +129,13 @@ class Operator:
     def is_alive(self) -> bool:
         """The process does what it is for, as far as that is up to it."""
         now = time.monotonic()
-        if not len(self.queue):
+        if self.queue.is_idle:
             self._finished = now
         return now - self._finished < _WEDGED_SECONDS
 
     def is_ready(self) -> bool:
-        """A standby is ready to take over; a leader once it has seen the whole cluster."""
-        return self._swept or not self._elected.is_set()
+        """A standby could take over; a leader has seen the whole cluster."""
+        return self._defined and (self._swept or not self._elected.is_set())
 
     def collect(self) -> None:
         """Bring the metrics that are counted when asked for up to now."""
@@ -139,17 +144,24 @@ class Operator:
         self.own_metrics.leader.set(1 if self._fence.leads else 0)
 
     async def _wait_for_definitions(self) -> None:
-        """Wait until the CRDs are served; there is nothing to do before."""
+        """Wait until the CRDs are served and some namespace is there; nothing is to do before."""
         while True:
             try:
-                await self._lease_api.probe(ZONES)
-                for namespace in self._config.watch_namespaces or [""]:
-                    await self._lease_api.probe(JOBS, namespace)
+                await self._api.probe(ZONES)
+                if await self.namespaces.look():
+                    self._defined = True
+                    return
+                _logger.warning("waiting for any of the namespaces of watchNamespaces")
             except ApiError as error:
                 _logger.warning("waiting for the API server and the CRDs: %s", error)
-                await asyncio.sleep(_CRD_WAIT_SECONDS)
-            else:
-                return
+            await asyncio.sleep(_CRD_WAIT_SECONDS)
+
+    async def _look_at_namespaces(self) -> None:
+        """On a standby too: its watches have to end where a namespace is away."""
+        while True:
+            await asyncio.sleep(self._config.resync_interval.total_seconds())
+            with suppress(ApiError):
+                await self.namespaces.look()
 
     async def _lead(self) -> None:
         await self._elected.wait()

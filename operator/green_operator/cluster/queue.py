@@ -35,6 +35,11 @@ class WorkQueue(Generic[Key]):
     def __len__(self) -> int:
         return len(self._due)
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is due, and nothing is being worked on."""
+        return not self._due and not self._working
+
     def add(self, key: Key) -> None:
         """The key is due now."""
         self._at.pop(key, None)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from green_api import API_VERSION
 from green_api.base import describe_problems
 from green_api.config import OperatorConfig
 from green_api.job import GreenTrainingJob
-from green_api.status import AccountStatus, JobStatus
+from green_api.status import AccountStatus, JobStatus, State
 from green_api.units import Power
 from pydantic import ValidationError
 
@@ -39,7 +40,7 @@ from green_operator.lifecycle.decide import decide
 from green_operator.lifecycle.events import Event, transitions
 from green_operator.lifecycle.significance import FIGURES_EVERY, is_significant
 from green_operator.lifecycle.types import Decision, Obstacle, Snapshot
-from green_operator.metrics import Metrics, standing
+from green_operator.metrics import Metrics, Standing, standing
 from green_operator.objects.rejected import rejected_status
 
 _logger = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Reconciler:
     async def _write(self, key: Key, record: JobRecord, status: dict[str, Any]) -> None:
         namespace, name = key
         body = {
-            "apiVersion": "greentraining.io/v1alpha1",
+            "apiVersion": API_VERSION,
             "kind": "GreenTrainingJob",
             "metadata": {
                 "name": name,
@@ -270,6 +271,10 @@ class Reconciler:
             await self._write(key, record, status)
             message = f"the stored object cannot be read: {problems[0]}"
             await self.recorder.post_about(body, [Event("Warning", "NotAccepted", message)])
+        # After the write, which puts a new record in this one's place.
+        known = self.index.jobs.get(key)
+        if known is not None:
+            known.standing = rejected_standing(body, status or body["status"])
 
     def _forget(self, key: Key, uid: str) -> None:
         self._written.pop(key, None)
@@ -281,6 +286,22 @@ class Reconciler:
         """By role, what its reservation can draw."""
         resources = {role: job.spec.resources_of(role) for role in job.spec.task.roles}
         return {role: self._table.reserved(r.gpus, r.cores) for role, r in resources.items()}
+
+
+def rejected_standing(body: Mapping[str, Any], status: Mapping[str, Any]) -> Standing:
+    """How a job is counted that cannot be read: by what can be made out of it.
+
+    Args:
+        body: the object as it is stored.
+        status: its status, with the condition that it is not accepted.
+
+    """
+    task = next(iter(body["spec"].get("task") or {}), "")
+    said = status.get("state")
+    state = State(said) if said in set(State) else State.ACCEPTED
+    conditions = [] if state.is_final else status.get("conditions", [])
+    kept = tuple((c["type"], c["status"], c["reason"]) for c in conditions)
+    return Standing(body["metadata"]["namespace"], task, state, "", kept)
 
 
 def _accounts(status: JobStatus | None) -> Sequence[AccountStatus]:

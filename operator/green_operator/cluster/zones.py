@@ -11,18 +11,20 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final
 
+from green_api import API_VERSION
 from green_api.base import Signal, describe_problems
 from green_api.job import GreenTrainingJob
 from green_api.units import Intensity
-from green_api.zone import GridZone
+from green_api.zone import GridZone, ZoneStatus
 from pydantic import ValidationError
 
-from green_operator.cluster.api import CONFIG_MAPS, NODES, SECRETS, Api, ApiError
+from green_operator.cluster.api import CONFIG_MAPS, NODES, SECRETS, ZONES, Api, ApiError
 from green_operator.feeds.client import Client
 from green_operator.feeds.providers import Endpoints
 from green_operator.feeds.zone_feeds import ZoneFeeds
 from green_operator.metrics import Metrics, OperatorMetrics
 from green_operator.objects.names import MANAGED_BY
+from green_operator.objects.zone_status import zone_status
 from green_operator.plan.types import Outlook
 from green_operator.sources.history import EMPTY, History, pack, read_history
 from green_operator.sources.zones import Resolution
@@ -104,8 +106,10 @@ class Zones:
         self._outlooks: dict[str, Outlook] = {}
         self._failures: dict[str, int] = {}
         self._stored: dict[str, tuple[datetime, bytes]] = {}
-        self._nodes: dict[str, tuple[datetime, Mapping[str, str]]] = {}
-        self._places: tuple[frozenset[str], str | None] = (frozenset(), None)
+        self._nodes: dict[str, tuple[datetime, Mapping[str, str] | None]] = {}
+        self._places: tuple[frozenset[str], list[str]] = (frozenset(), [])
+        self._shown: dict[str, ZoneStatus | None] = {}
+        self._written: dict[str, ZoneStatus] = {}
         self._changed = asyncio.Event()
 
     def put(self, body: Mapping[str, Any]) -> None:
@@ -117,6 +121,7 @@ class Zones:
         except ValidationError as error:
             _logger.error("GridZone %s: %s", name, "; ".join(describe_problems(error)))
             return
+        self._shown[name] = _status_of(body)
         known = self._zones.get(name)
         if known is None or known.spec != zone.spec:
             self._zones[name] = zone
@@ -126,6 +131,8 @@ class Zones:
         """A zone is gone."""
         if self._zones.pop(name, None) is not None:
             self._stored.pop(name, None)
+            self._shown.pop(name, None)
+            self._written.pop(name, None)
             self._changed.set()
 
     @property
@@ -138,6 +145,7 @@ class Zones:
         while True:
             if news := await self.refresh():
                 await on_change(news)
+            await self._tell()
             await self._keep_history()
             due = self._feeds.next_poll()
             now = self._clock()
@@ -154,7 +162,7 @@ class Zones:
         now = self._clock()
         polled = await self._feeds.refresh(now)
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        before = self._outlooks
+        before, resolved = self._outlooks, self._resolutions
         self._resolutions = {
             name: self._feeds.resolution(name, day - _PAST, now, day + _AHEAD)
             for name in self._zones
@@ -164,9 +172,17 @@ class Zones:
             for name, r in self._resolutions.items()
             if r.outlook is not None
         }
+        for name, resolution in self._resolutions.items():
+            _log(name, resolved.get(name), resolution)
         self._measure(polled, now)
-        places, self._places = self._places, (self.names, self._default())
+        places, self._places = self._places, (self.names, self._defaults())
         if places != self._places:
+            if len(self._places[1]) > 1:
+                defaults = self._places[1]
+                _logger.warning(
+                    "spec.default is true in several zones (%s): %s counts; unset it elsewhere",
+                    ", ".join(defaults), defaults[0],
+                )  # fmt: skip
             return News.PLACES
         if any(self._outlooks.get(n) is not before.get(n) for n in before | self._outlooks):
             return News.OUTLOOKS
@@ -200,9 +216,17 @@ class Zones:
         """Labels of the nodes that draw from the zone."""
         return self._zones[zone].spec.node_selector if zone in self._zones else {}
 
-    async def of_node(self, node: str) -> str | None:
-        """The zone that a node draws from: the most particular one that selects it."""
-        labels = await self._labels(node) if node else {}
+    async def of_node(self, node: str, run_zone: str | None) -> str | None:
+        """The zone that a node draws from: the most particular one that selects it.
+
+        Args:
+            node: its name.
+            run_zone: the zone that the pod's run was started in: a node that is gone drew from it.
+
+        """
+        labels = await self._labels(node) if node else None
+        if labels is None:
+            return run_zone or self._default()
         fitting = [
             (len(zone.spec.node_selector), name)
             for name, zone in self._zones.items()
@@ -211,16 +235,19 @@ class Zones:
         return max(fitting)[1] if fitting else self._default()
 
     def _default(self) -> str | None:
-        defaults = sorted(name for name, zone in self._zones.items() if zone.spec.default)
-        return defaults[0] if defaults else None
+        return next(iter(self._defaults()), None)
 
-    async def _labels(self, node: str) -> Mapping[str, str]:
+    def _defaults(self) -> list[str]:
+        return sorted(name for name, zone in self._zones.items() if zone.spec.default)
+
+    async def _labels(self, node: str) -> Mapping[str, str] | None:
+        """A node's labels; None where there is no such node any more."""
         now = self._clock()
         known = self._nodes.get(node)
         if known is not None and now < known[0] + _NODE_FRESH:
             return known[1]
-        body = await self._api.get(NODES, "", node) or {"metadata": {}}
-        labels = body["metadata"].get("labels") or {}
+        body = await self._api.get(NODES, "", node)
+        labels = None if body is None else body["metadata"].get("labels") or {}
         self._nodes = {n: k for n, k in self._nodes.items() if now < k[0] + _NODE_FRESH}
         self._nodes[node] = (now, labels)
         return labels
@@ -245,6 +272,37 @@ class Zones:
         self._operator_metrics.zone_data_age.show(ages)
         self._operator_metrics.zone_source.show(positions)
         self._metrics.show_intensities(intensities)
+
+    async def _tell(self) -> None:
+        """Write the status of each zone of which there is something new to say.
+
+        Compared is with what this process wrote last: another release that serves the same zones
+        may see their sources otherwise, and the two must not answer each other for ever.
+        """
+        now = self._clock()
+        for name, resolution in self._resolutions.items():
+            zone = self._zones.get(name)
+            if zone is None:
+                continue
+            # One that was deleted and made anew has no status, whatever was written before.
+            shown = self._shown.get(name)
+            known = None if shown is None else self._written.get(name, shown)
+            generation = (zone.metadata.model_extra or {}).get("generation", 0)
+            status = zone_status(resolution, known, generation, now)
+            if status == known:
+                continue
+            body = {
+                "apiVersion": API_VERSION,
+                "kind": "GridZone",
+                "metadata": {"name": name},
+                "status": status.to_wire(),
+            }
+            try:
+                await self._api.apply_status(ZONES, "", name, body)
+            except ApiError as error:
+                _logger.info("the status of zone %s cannot be written: %s", name, error)
+            else:
+                self._written[name] = self._shown[name] = status
 
     async def _load_histories(self) -> None:
         """Take over what an earlier process has stored; tried again until it could be read."""
@@ -298,6 +356,24 @@ class Zones:
             "binaryData": content,
         }
         await self._api.create(CONFIG_MAPS, body)
+
+
+def _status_of(body: Mapping[str, Any]) -> ZoneStatus | None:
+    """The stored status; None where there is none, or another version's."""
+    try:
+        return ZoneStatus.model_validate(body["status"]) if body.get("status") else None
+    except ValidationError:
+        return None
+
+
+def _log(zone: str, before: Resolution | None, now: Resolution) -> None:
+    """Tell where another source than the first is used, or none, and for another reason."""
+    if before is not None and before.description == now.description:
+        return
+    if now.position != 0:
+        _logger.warning("zone %s: %s", zone, now.description)
+    elif before is not None and before.position != 0:
+        _logger.info("zone %s: its first source is in use again", zone)
 
 
 def _kept(known: Outlook | None, new: Outlook, now: datetime) -> Outlook:

@@ -26,7 +26,6 @@ _AT_A_TIME: Final = 4
 _LONGEST_REASON: Final = 200
 # What a question or a reference can fail with; anything else is a mistake of the program.
 _FAILURES: Final = (GreenError, OSError, UnicodeError, aiohttp.ClientError)
-_MOMENT: Final = timedelta(microseconds=1)
 _UNKNOWN_ZONE: Final = Resolution(None, None, "there is no GridZone of that name")
 
 
@@ -127,11 +126,6 @@ class ZoneFeeds:
         """When a source is due next, in the past where at once; None where nothing is asked."""
         paces = (f.pace for z in self._zones.values() for f in z.feeds if f.source.static is None)
         return min((pace.next_poll for pace in paces), default=None)
-
-    def age(self, zone: str, now: datetime) -> timedelta | None:
-        """How long ago the data in use were fetched; None where none are, or it has no meaning."""
-        fetched = self.resolution(zone, now, now, now + _MOMENT).fetched
-        return None if fetched is None else now - fetched
 
     def failures(self, zone: str) -> int:
         """Polls of the zone's sources that failed, since the sources were set."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from green_api.base import Provenance
+from green_api.config import OperatorConfig
 from green_api.contract import Result
 from green_api.status import ConditionStatus, ConditionType, JobStatus, State
 from prometheus_client import CollectorRegistry
@@ -18,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from green_operator.metrics.series import Labels, Shown
 
-DEFAULT_JOB_LIMIT: Final = 2000
+DEFAULT_JOB_LIMIT: Final = OperatorConfig().jobs_with_metrics
 """So many jobs have series of their own."""
 
 _JOB: Final = ("namespace", "name")

@@ -49,6 +49,12 @@ class OperatorMetrics:
             ("verb", "resource", "code"),
             registry=registry,
         )
+        self.namespaces = Shown(
+            "green_namespace_available",
+            "1 where a namespace of watchNamespaces can be listed, 0 where it is gone.",
+            ("namespace",),
+            registry,
+        )
         self.zone_data_age = Shown(
             "green_zone_data_age_seconds",
             "Age of the intensity data in use; absent where none is.",

@@ -132,7 +132,10 @@ def run_job(
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _FAILURE_RULES},
             "template": {
-                "metadata": {"labels": labels, "annotations": {TASK_ANNOTATION: text}},
+                "metadata": {
+                    "labels": {**config.jobs.pod_labels, **labels},
+                    "annotations": {**config.jobs.pod_annotations, TASK_ANNOTATION: text},
+                },
                 "spec": _pod(
                     job, config.jobs, role, secret_name(name, credentials) if credentials else ""
                 ),
@@ -187,6 +190,8 @@ def _pod(job: GreenTrainingJob, defaults: PodDefaults, role: str, secret: str) -
     }
     if pod.priority_class_name is not None:
         spec["priorityClassName"] = pod.priority_class_name
+    if defaults.runtime_class_name is not None:
+        spec["runtimeClassName"] = defaults.runtime_class_name
     return {key: value for key, value in spec.items() if value not in ({}, [])}
 
 

@@ -47,6 +47,8 @@ class Resolution:
     """When the data in use came; None where that has no meaning, or none are."""
     position: int | None = None
     """Which of the zone's sources is in use, 0 its first; None where none is."""
+    source: str = ""
+    """The name of the source in use; empty where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def resolve(
         if not problem:
             description = _description(candidate, passed_over)
             position = len(passed_over)
-            return Resolution(outlook, outlook, description, candidate.fetched, position)
+            name = candidate.name
+            return Resolution(outlook, outlook, description, candidate.fetched, position, name)
         if slots:
             recorded = recorded or outlook
         passed_over.append(f"{candidate.name}: {problem}")

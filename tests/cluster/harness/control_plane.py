@@ -159,6 +159,17 @@ class ControlPlane:
         """Certificate and key of another server, such as a kubelet (`IP:…`, `DNS:…`)."""
         return self._authority.issue(name, name, (), addresses)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a shell in which kubectl is the administrator of this cluster."""
+        return {
+            **os.environ,
+            "PATH": f"{self.programs['kubectl'].parent}:{os.environ['PATH']}",
+            "KUBECONFIG": str(self.admin_kubeconfig),
+            # Its cache of what the server has would outlive this server on the same port.
+            "KUBECACHEDIR": str(self.folder / "kubectl"),
+        }
+
     def kubectl(
         self,
         *arguments: str,
@@ -168,9 +179,7 @@ class ControlPlane:
     ) -> str:
         """What kubectl prints; with ``check=False`` its errors too."""
         command = [str(self.programs["kubectl"]), *arguments]
-        env = {**os.environ, "KUBECONFIG": str(kubeconfig or self.admin_kubeconfig)}
-        # Its cache of what the server has would outlive this server on the same port.
-        env["KUBECACHEDIR"] = str(self.folder / "kubectl")
+        env = self.environment | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig else {})
         finished = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True)
         output = finished.stdout + finished.stderr
         assert finished.returncode == 0 or not check, f"{' '.join(command)}:\n{output}"

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,35 +38,71 @@ def rules() -> dict[str, list[dict[str, Any]]]:
     return loaded
 
 
-def grant(plane: ControlPlane, namespace: str) -> None:
-    """Give the operator's account what the chart gives it, and nothing else."""
+def grant(
+    plane: ControlPlane, namespace: str, account: str = ACCOUNT, watched: Sequence[str] = ()
+) -> None:
+    """Give the operator's account what the chart gives it, and nothing else.
+
+    Args:
+        plane: the cluster.
+        namespace: the operator's own.
+        account: its name.
+        watched: the namespaces whose jobs it may run; none named: all.
+
+    """
     granted = rules()
-    plane.kubeconfig_for(ACCOUNT, namespace, granted["watchedNamespaces"] + granted["cluster"])
+    everywhere = granted["cluster"] + ([] if watched else granted["watchedNamespaces"])
+    plane.kubeconfig_for(account, namespace, everywhere)
+    bind_in(plane, namespace, account, namespace, granted["ownNamespace"])
+    for each in watched:
+        bind_in(plane, namespace, account, each, granted["watchedNamespaces"], "-jobs")
+    wait_for(
+        lambda: is_allowed(plane, namespace, granted["ownNamespace"][0], namespace, account),
+        what="the rules hold",
+    )
+    for each in watched or [namespace]:
+        wait_for(
+            lambda where=each: is_allowed(
+                plane, namespace, granted["watchedNamespaces"][0], where, account
+            ),
+            what="the rules hold",
+        )
+
+
+def bind_in(
+    plane: ControlPlane,
+    namespace: str,
+    account: str,
+    where: str,
+    granted: Sequence[Mapping[str, Any]],
+    suffix: str = "",
+) -> None:
+    """Give an account rules in one namespace, by a Role and a RoleBinding of its name."""
     group = "rbac.authorization.k8s.io"
-    meta = {"name": ACCOUNT, "namespace": namespace}
+    meta = {"name": account + suffix, "namespace": where}
     role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta}
-    plane.admin.apply(role | {"rules": granted["ownNamespace"]})
+    plane.admin.apply(role | {"rules": list(granted)})
     binding = {
         "apiVersion": f"{group}/v1",
         "kind": "RoleBinding",
         "metadata": meta,
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": ACCOUNT},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": account + suffix},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     }
     plane.admin.apply(binding)
-    for each in (granted["watchedNamespaces"][0], granted["ownNamespace"][0]):
-        wait_for(lambda rule=each: is_allowed(plane, namespace, rule), what="the rules hold")
 
 
-def is_allowed(plane: ControlPlane, namespace: str, rule: Mapping[str, Any]) -> bool:
+def is_allowed(
+    plane: ControlPlane, namespace: str, rule: Mapping[str, Any], where: str, account: str
+) -> bool:
     """Whether the API server knows of a rule yet: its authorizer learns of bindings by a watch."""
     asked = {
-        "namespace": namespace,
+        "namespace": where,
         "group": rule["apiGroups"][0],
         "resource": rule["resources"][0],
         "verb": rule["verbs"][0],
     }
-    user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
+    user = f"system:serviceaccount:{namespace}:{account}"
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -87,6 +123,8 @@ class OperatorProcess:
         config: Mapping[str, Any] = SHORT,
         name: str = "operator",
         server: str = "",
+        account: str = ACCOUNT,
+        watched: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -94,8 +132,8 @@ class OperatorProcess:
         self.log = folder / f"{name}.log"
         self._config = folder / f"{name}.yaml"
         self._config.write_text(yaml.safe_dump(dict(config)))
-        grant(plane, namespace)
-        self._kubeconfig = plane.kubeconfig_for(ACCOUNT, namespace, server=server)
+        grant(plane, namespace, account, watched)
+        self._kubeconfig = plane.kubeconfig_for(account, namespace, server=server)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> OperatorProcess:

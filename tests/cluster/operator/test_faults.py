@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.harness.client import GREEN_JOBS
 from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.operator import OperatorProcess
 from tests.cluster.harness.proxy import Action, ApiProxy, Request
 from tests.cluster.harness.script import UNTIL_TOLD
 from tests.cluster.harness.waiting import wait_for
@@ -42,7 +43,7 @@ KINDS = (
     Kind(Action.DROP),
     Kind(Action.DROP_AFTER),
 )
-MOST_REQUESTS = 32
+MOST_REQUESTS = 38
 """An undisturbed life has so many, watches and the lease not counted."""
 SAMPLE = 5
 
@@ -61,7 +62,7 @@ def proxy(control_plane: ControlPlane) -> Iterator[ApiProxy]:
 
 def cases() -> list[tuple[Kind, int]]:
     every = [(kind, number) for number in range(1, MOST_REQUESTS + 1) for kind in KINDS]
-    return every if WHOLE else random.Random(SEED + 1).sample(every[: 20 * len(KINDS)], SAMPLE)
+    return every if WHOLE else random.Random(SEED + 1).sample(every[: 26 * len(KINDS)], SAMPLE)
 
 
 @pytest.mark.matrix
@@ -90,6 +91,18 @@ def test_without_any_watch_the_sweep_sees_everything(
     life = Life(world, proxy, timeout=90)
     life.run()
     check(world)
+
+
+def test_who_has_not_reached_the_api_server_is_alive_and_not_ready(
+    world: World, proxy: ApiProxy
+) -> None:
+    fault = proxy.inject(Action.DROP, when=lambda request: True, times=-1)
+    operator = OperatorProcess(world.plane, world.namespace, world.folder, server=proxy.url).start()
+    world.operators.append(operator)
+    wait_for(lambda: operator.get("/livez") == "ok" and fault.hits, what="it tries")
+    assert operator.get("/readyz") is None
+    proxy.faults.clear()
+    operator.wait_ready()
 
 
 def test_watches_that_are_dropped_begin_anew(world: World, proxy: ApiProxy) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import textwrap
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from signal import Signals
@@ -10,6 +13,7 @@ import pytest
 
 from tests.cluster.harness.client import SECRETS, SERVICES
 from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.programs import ROOT
 from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.script import Script
 from tests.cluster.harness.waiting import wait_for
@@ -148,6 +152,26 @@ def test_it_is_stalled_as_its_server_says(world: World, ward: Federation) -> Non
 
 
 @pytest.mark.parametrize("role", ["server", "north"])
+def test_without_an_operator_a_run_is_started_as_the_guide_says(
+    world: World, ward: Federation
+) -> None:
+    begin = now() - timedelta(minutes=1)
+    world.set_zone(world.set_trace([400] * 24 + [100] * 24 + [400] * 12, begin))
+    operator = world.start_operator()
+    ward.create()
+    wait_for(lambda: len(ward.jobs()) == 3, what="a Job for each role")
+    world.wait("ward", "Planned")
+    operator.stop()
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    (block,) = re.findall(r"\n((?:    .*\n)*    run=.*\n(?:    .*\n)+)", guide)
+    block = block.replace("NAME", "ward").replace("team-a", world.namespace)
+    subprocess.run(
+        ["bash", "-euc", textwrap.dedent(block)], check=True, env=world.plane.environment
+    )
+    assert not any(job["spec"]["suspend"] for job in ward.jobs().values())
+    ward.wait_all_running()
+
+
 def test_a_role_whose_job_was_deleted_by_hand_is_made_again(
     world: World, ward: Federation, role: str
 ) -> None:

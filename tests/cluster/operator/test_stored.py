@@ -40,6 +40,10 @@ def test_what_a_newer_version_wrote_is_not_accepted_and_kept(world: World) -> No
     assert "spec.teleport" in condition["message"]
     assert world.runs("newer") == []
     world.wait_events("newer", "NotAccepted")
+    # It is counted like any other.
+    labels = {"namespace": world.namespace, "condition": "Accepted", "status": "False"}
+    wait_for(lambda: operator.metric("green_jobs_by_condition", **labels) == 1, what="it counts")
+    assert operator.metric("green_jobs", state="Accepted", namespace=world.namespace) == 1
     # Others go on.
     world.create("usual")
     world.wait("usual", "Succeeded")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.cluster.harness.client import ZONES
 from tests.cluster.harness.script import UNTIL_TOLD
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import LABEL, SOON, World, now, static
@@ -126,6 +127,14 @@ def test_a_provider_that_fails_is_passed_over_and_the_job_goes_on(
     assert "passed over" in world.condition("shrink", "IntensityAvailable")["message"]
     assert status["emissions"]["signal"] == "AverageLifecycle"
     assert operator.metric("green_zone_polls_total", zone=world.zone, result="failed") >= 1
+    # The zone says it too, without a job; one write, for nothing changes.
+    row = world.plane.kubectl("get", "gridzone", world.zone, "--no-headers")
+    assert "static 250 g/kWh" in row
+    assert " True " in row
+    told = world.admin.get(ZONES, world.zone)["status"]["conditions"][0]
+    assert (told["type"], told["status"], told["reason"]) == ("Ready", "True", "Fallback")
+    assert "ukNeso" in told["message"]
+    assert operator.metric("green_api_requests_total", verb="PATCH", resource="gridzones") <= 2
 
 
 def test_emissions_are_those_of_the_nodes_zone_and_another_one_is_told(world: World) -> None:

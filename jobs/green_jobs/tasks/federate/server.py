@@ -154,7 +154,7 @@ class Server:
                 self._make(rounds)
                 stall = None
             except TooFewSitesError as error:
-                now = datetime.now(UTC)
+                now = datetime.now(UTC)  # noqa: TID251 - a process's edge
                 stall = stall or _Stall(now)
                 if now >= self._give_up_at(stall):
                     return self._give_up(error)
