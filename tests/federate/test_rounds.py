@@ -11,6 +11,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
+from green_api.errors import TaskConfigError
 from green_api.federate import Federate
 from green_jobs import data
 from green_jobs.checkpoint import CheckpointStore
@@ -19,7 +20,7 @@ from green_jobs.lock import Lock
 from green_jobs.models import Net
 from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.partition import dirichlet_parts
-from green_jobs.tasks.federate.records import gather, pack, spread, unpack
+from green_jobs.tasks.federate.records import gather, pack, reply, spread, unpack
 from green_jobs.tasks.federate.rounds import (
     Federation,
     Rounds,
@@ -27,7 +28,8 @@ from green_jobs.tasks.federate.rounds import (
     is_over,
 )
 from green_jobs.tasks.federate.state import Round, State, Weights
-from green_jobs.tasks.federate.trainer import Trainer, get_weights, set_weights
+from green_jobs.tasks.federate.trainer import Trainer, get_weights, set_weights, trained_names
+from torch import nn
 from torch.utils.data import Subset
 
 from tests.federate.loop import Handle, LoopGrid
@@ -82,7 +84,8 @@ class Sites:
         )  # fmt: skip
 
     def rounds(self, **changes: Any) -> Rounds:
-        return Rounds(self.task, self.federation(**changes), self.accuracy, SEED)
+        trained = trained_names(self.module)
+        return Rounds(self.task, self.federation(**changes), trained, self.accuracy, SEED)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +203,88 @@ def test_bad_updates_are_named_and_the_round_goes_on(strategy: dict[str, Any]) -
     for name, (_, says) in bad.items():
         assert says in done.dropped[name]
     assert all(np.isfinite(w).all() for w in state.weights.values())
+
+
+LEARNS = [
+    ({"name": "FedAvg"}, 0.95),
+    ({"name": "FedProx"}, 0.95),
+    ({"name": "FedAdam"}, 0.95),
+    ({"name": "FedTrimmedAvg"}, 0.95),
+    ({"name": "Krum", "maliciousSites": 1}, 0.9),
+]
+
+
+@pytest.mark.parametrize(("strategy", "accuracy"), LEARNS, ids=lambda s: s["name"] if isinstance(s, dict) else "")  # fmt: skip
+def test_with_its_defaults_each_strategy_learns_and_goes_on_learning(
+    strategy: dict[str, Any], accuracy: float
+) -> None:
+    """Steps on batch norm's buffers made a net of no numbers, by trial, within 20 rounds."""
+    sites = Sites(a_task(strategy=strategy, partition={"sites": 5}, minSites=5))
+    rounds = sites.rounds()
+    state = State(weights=sites.start)
+    for _ in range(25):
+        state = rounds.next(state)
+    assert min(r.accuracy for r in state.rounds[-5:]) > accuracy
+    assert all((w >= 0).all() for n, w in state.weights.items() if n.endswith("running_var"))
+
+
+class Shifted:
+    """Five sites that train nothing: each sends the weights it was given, shifted."""
+
+    def __init__(self, **strategy: Any) -> None:
+        self.shifts = [0.0, 1.0, 1.1, 1.2, 9.0]
+        self.counts = [5.0, 5.0, 5000.0, 5.0, 7.0]
+        """What batch norm's counter of steps grows by."""
+        self.task = a_task(strategy=strategy, partition={"sites": 5}, minSites=5)
+        self.module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+        self.start = get_weights(self.module)
+        self.examples = {name: 10 * n for n, name in enumerate(self.task.names, 1)}
+
+    def handle(self, place: int) -> Handle:
+        def handled(content: RecordDict) -> RecordDict:
+            weights = unpack(content["arrays"])  # type: ignore[arg-type]
+            moved = {}
+            for name, old in weights.items():
+                by = self.counts if old.dtype.kind == "i" else self.shifts
+                moved[name] = (old.astype(np.float64) + by[place]).astype(old.dtype)
+            examples = self.examples[self.task.names[place]]
+            return reply(moved, {"num-examples": examples, "loss": 1.0, "accuracy": 0.5})
+
+        return handled
+
+    def next(self, state: State) -> State:
+        grid = LoopGrid({name: self.handle(n) for n, name in enumerate(self.task.names)})
+        federation = Federation(
+            grid, grid.ids, self.examples, 10**8, pause=lambda _: None, is_stopped=lambda: False
+        )
+        trained = trained_names(self.module)
+        return Rounds(self.task, federation, trained, lambda _: 0.5, SEED).next(state)
+
+
+def test_krum_goes_by_the_parameters_and_a_median_takes_the_place_of_a_mean() -> None:
+    sites = Shifted(name="Krum", maliciousSites=1)
+    state = sites.next(State(weights=sites.start))
+    np.testing.assert_allclose(state.weights["0.weight"], sites.start["0.weight"] + 1.1, rtol=1e-6)
+    np.testing.assert_allclose(state.weights["1.running_var"], 1 + 1.1, rtol=1e-6)
+    assert state.weights["1.num_batches_tracked"] == 5
+    assert state.weights["1.num_batches_tracked"].dtype == np.int64
+
+
+def test_adam_steps_on_parameters_and_the_buffers_are_a_mean_by_examples() -> None:
+    sites = Shifted(name="FedAdam")
+    state = sites.next(State(weights=sites.start))
+    mean = np.average(sites.shifts, weights=list(sites.examples.values()))
+    np.testing.assert_allclose(state.weights["1.running_var"], 1 + mean, rtol=1e-6)
+    assert {n.partition("/")[2] for n in state.moments} == set(trained_names(sites.module))
+
+
+def test_weights_that_are_no_numbers_end_the_task_with_field_and_fix() -> None:
+    sites = Shifted(name="FedAdam")
+    far = {n: np.full_like(w, -3e38) if w.dtype.kind == "f" else w for n, w in sites.start.items()}
+    sites.shifts = [5e38] * 5  # beyond what a difference can hold
+    says = r"spec.task.federate.strategy.adamLearningRate: .*no numbers any more after round 1; lower it"
+    with pytest.raises(TaskConfigError, match=says), np.errstate(all="ignore"):
+        sites.next(State(weights=far))
 
 
 def test_an_update_over_the_limit_is_dropped_before_it_is_opened(sites: Sites) -> None:

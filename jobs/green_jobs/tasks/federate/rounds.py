@@ -7,17 +7,19 @@ the next one. A round that is left half-way has changed nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import FedAvg
-from green_api.errors import GreenError
+from green_api.errors import GreenError, TaskConfigError
 from green_api.federate import Federate
 
 from green_jobs.seeds import derive, seed_all
+from green_jobs.tasks.federate.attempt import FIELD
 from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
 from green_jobs.tasks.federate.records import (
@@ -29,7 +31,13 @@ from green_jobs.tasks.federate.records import (
     spread,
 )
 from green_jobs.tasks.federate.state import Round, State, Weights
-from green_jobs.tasks.federate.strategies import make_strategy, moments, restore_moments
+from green_jobs.tasks.federate.strategies import (
+    make_strategy,
+    merge_buffers,
+    moments,
+    restore_moments,
+    step_field,
+)
 
 _POLL_SECONDS: Final = 0.3
 _LONGEST_REASON: Final = 200
@@ -122,6 +130,7 @@ class Rounds:
     Args:
         task: what is asked for.
         federation: the sites.
+        trained: names of the parameters; what else the net has are buffers.
         evaluate: the accuracy of weights on the server's test data.
         seed: the choice of sites follows from it.
 
@@ -131,11 +140,13 @@ class Rounds:
         self,
         task: Federate,
         federation: Federation,
+        trained: Collection[str],
         evaluate: Callable[[Weights], float],
         seed: int,
     ) -> None:
         self._task = task
         self._federation = federation
+        self._trained = frozenset(trained)
         self._evaluate = evaluate
         self._seed = seed
         self._strategy: FedAvg = make_strategy(task)
@@ -146,6 +157,7 @@ class Rounds:
         Raises:
             TooFewSitesError: fewer than the minimum took part; nothing has changed.
             RoundAbandonedError: the round is to be left; nothing has changed.
+            TaskConfigError: the new weights are no numbers any more.
 
         """
         away = set(self._federation.missing())
@@ -162,9 +174,9 @@ class Rounds:
         if len(good) < self._task.min_sites:
             raise TooFewSitesError(missing, rejections)
         for update in good:
-            arrays = {name: update.arrays[name] for name in state.weights}
+            arrays = {name: update.arrays[name] for name in self._parameters(state)}
             replies[update.site].content[ARRAYS] = spread(arrays)
-        weights = self._aggregate(state, number, [replies[u.site] for u in good])
+        weights = self._aggregate(state, good, [replies[u.site] for u in good])
         size = size_of(sent)
         done = Round(
             number=number,
@@ -185,7 +197,8 @@ class Rounds:
         seed_all(derive(self._seed, "round", number := state.next_round))
         seen = cast("Grid", _Declared(self._federation))
         config = ConfigRecord()
-        messages = list(self._strategy.configure_train(number, spread(state.weights), config, seen))
+        arrays = spread(self._parameters(state))
+        messages = list(self._strategy.configure_train(number, arrays, config, seen))
         for order in messages:
             order.content[ARRAYS] = packed
         replies: dict[str, Message] = {}
@@ -214,14 +227,27 @@ class Rounds:
             _LOG.warning("round %d: %s: %s", state.next_round, rejection.site, rejection.reason)
         return good, rejections
 
-    def _aggregate(self, state: State, number: int, replies: list[Message]) -> Weights:
+    def _parameters(self, state: State) -> Weights:
+        """What strategies work on."""
+        return {name: array for name, array in state.weights.items() if name in self._trained}
+
+    def _aggregate(self, state: State, good: list[Update], replies: list[Message]) -> Weights:
+        number = state.next_round
         aggregated, _ = self._strategy.aggregate_train(number, replies)
         if aggregated is None:
             msg = f"the strategy made nothing of round {number}"
             raise GreenError(msg)
-        new = gather(aggregated)
-        # A mean of whole numbers, such as batch norm's counters, is none.
-        return {name: new[name].astype(old.dtype) for name, old in state.weights.items()}
+        buffers = {n: array for n, array in state.weights.items() if n not in self._trained}
+        new = gather(aggregated) | merge_buffers(self._task, good, buffers)
+        weights = {name: new[name].astype(old.dtype) for name, old in state.weights.items()}
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            field, value = step_field(self._task)
+            msg = (
+                f"{FIELD}.{field}: {value:g}: the global weights are no numbers any more after "
+                f"round {number}; lower it"
+            )
+            raise TaskConfigError(msg)
+        return weights
 
 
 def _mean_loss(updates: Sequence[Update]) -> float:

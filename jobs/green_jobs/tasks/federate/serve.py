@@ -30,7 +30,7 @@ from green_jobs.tasks.federate.processes import Companion
 from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State, Weights
 from green_jobs.tasks.federate.told import percentage, rounds_progress
-from green_jobs.tasks.federate.trainer import get_weights, set_weights
+from green_jobs.tasks.federate.trainer import get_weights, set_weights, trained_names
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPARED: Final = 256
@@ -76,7 +76,7 @@ def serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signal
 
     teller = _Teller(attempt, net, sets)
     server = Server(
-        task, files, link, store, accuracy, task.seed, signals, teller,
+        task, files, link, store, trained_names(net.module), accuracy, task.seed, signals, teller,
         attempt.federation.deadline,
     )  # fmt: skip
     state, why = server.run(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -88,6 +88,7 @@ class Server:
         files: keys and folders.
         link: its SuperLink, started already.
         store: of the checkpoints.
+        trained: names of the net's parameters; what else it has are buffers.
         evaluate: the accuracy of weights on the server's test data.
         seed: of the job.
         signals: whether the server is to stop.
@@ -100,6 +101,7 @@ class Server:
     files: ServerFiles
     link: Companion
     store: CheckpointStore
+    trained: Collection[str]
     evaluate: Callable[[Weights], float]
     seed: int
     signals: Signals
@@ -116,6 +118,7 @@ class Server:
             RoundAbandonedError: a signal came; the last checkpoint stands.
             StalledError: too few sites for too long.
             LockLostError: another attempt has taken over.
+            TaskConfigError: the task cannot work as written.
 
         """
         self._state = state
@@ -144,7 +147,7 @@ class Server:
             pause=self.signals.wait,
             is_stopped=lambda: self.signals.stop_requested,
         )
-        rounds = Rounds(self.task, federation, self.evaluate, self.seed)
+        rounds = Rounds(self.task, federation, self.trained, self.evaluate, self.seed)
         self.teller.begins(self._state)
         stall: _Stall | None = None
         while not (why := is_over(self.task, self._state.rounds)):

@@ -130,6 +130,11 @@ def _odd_one(own: Weights, theirs: Weights) -> str:
     return ""
 
 
+def trained_names(module: nn.Module) -> list[str]:
+    """Names of the net's parameters; one that two layers share has both its names."""
+    return [name for name, _ in module.named_parameters(remove_duplicate=False)]
+
+
 def get_weights(module: nn.Module) -> Weights:
     """The net's whole state, buffers too, in its order."""
     return {
