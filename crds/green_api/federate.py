@@ -50,7 +50,7 @@ class Strategy(Model):
     trimmed_share: Annotated[float, Field(ge=0, le=0.45)] = 0.2
     """FedTrimmedAvg: share of the values that is cut at each end."""
     malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] = 0
-    """Krum: how many sites may be malicious."""
+    """Krum: how many sites may be malicious; `minSites` must be twice that and 3 at least."""
 
 
 class Partition(Model):
@@ -180,6 +180,19 @@ class Federate(Model):
             ),
             message="minSites is more than there are sites; lower it or add sites",
             holds=lambda f: f.min_sites <= f.count,
+            field="minSites",
+        ),
+        Rule(
+            cel=(
+                f"self.strategy.name != '{StrategyName.KRUM}' || self.minSites >= "
+                "2 * (has(self.strategy.maliciousSites) ? self.strategy.maliciousSites : 0) + 3"
+            ),
+            message="Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the "
+            "malicious ones can win: raise minSites or lower strategy.maliciousSites",
+            holds=lambda f: (
+                f.strategy.name is not StrategyName.KRUM
+                or f.min_sites >= 2 * f.strategy.malicious_sites + 3
+            ),
             field="minSites",
         ),
         Rule(

@@ -339,6 +339,13 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "minSites is more than there are sites; lower it or add sites",
     ),
     (
+        federate(strategy={"name": "Krum"}),
+        "spec.task.federate.minSites",
+        "",
+        "Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the malicious ones "
+        "can win: raise minSites or lower strategy.maliciousSites",
+    ),
+    (
         federate(exports=["Onnx", "Onnx"]),
         "spec.task.federate.exports",
         "",

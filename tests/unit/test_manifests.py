@@ -73,6 +73,13 @@ def test_every_example_is_valid(path: Path) -> None:
             "spec.task.federate.minSites: 3: minSites is more than there are sites",
         ),
         (
+            {"task": federate(
+                partition={"sites": 4}, minSites=4,
+                strategy={"name": "Krum", "maliciousSites": 1},
+            )},
+            "spec.task.federate.minSites: 4: Krum needs minSites to be 2 * strategy.maliciousSites + 3",
+        ),
+        (
             {"task": federate(partition=None, sites=[{"name": n, "claimName": "c"} for n in "ab"])},
             "spec.task.federate.sites: two sites cannot share a claim",
         ),
@@ -222,12 +229,17 @@ sites = st.lists(
     min_size=1,
     max_size=3,
 )
+strategies = st.fixed_dictionaries(
+    {"name": st.sampled_from(["FedAvg", "FedProx", "FedAdam", "FedTrimmedAvg", "Krum"])},
+    optional={"maliciousSites": st.integers(0, 3)},
+)
 federates = st.fixed_dictionaries(
     {
         "model": st.just({"builtin": "digits-cnn"}),
         "data": st.just({"builtin": "digits"}),
         "rounds": st.just(1),
-        "minSites": st.integers(1, 4),
+        "minSites": st.integers(1, 8),
+        "strategy": strategies,
         "exports": st.lists(st.sampled_from(["Safetensors", "Onnx"]), min_size=1, max_size=2),
     },
     optional={"sites": sites, "partition": st.integers(2, 3).map(lambda n: {"sites": n})},
