@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, StringConstraints
 
@@ -16,6 +17,9 @@ SERVER: Final = "server"
 """The role that makes the rounds; every other one is a site, by its name."""
 MAX_SITES: Final = 32
 """Rules that compare each site with each cost the square of it, and a status holds a row for each."""
+
+DEFAULT_CUT: Final = 0.2
+"""Of FedTrimmedAvg; a rule goes by it too."""
 
 SiteName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=32)
@@ -38,19 +42,52 @@ class StrategyName(StrEnum):
     """The update that is nearest to the others (Blanchard et al. 2017)."""
 
 
+def _belongs(field: str, owner: StrategyName, value: Callable[[Any], object]) -> Rule:
+    return Rule(
+        cel=f"!has(self.{field}) || self.name == '{owner}'",
+        message=f"{field} belongs to {owner}: set strategy.name to it or remove {field}",
+        holds=lambda strategy: value(strategy) is None or strategy.name is owner,
+        field=field,
+    )
+
+
 class Strategy(Model):
     """How updates become the next global weights."""
 
     name: StrategyName = StrategyName.FED_AVG
     """The strategy."""
-    proximal_mu: Annotated[float, Field(ge=0, le=100)] = 0.01
-    """FedProx: weight of the distance to the global weights in a site's loss."""
-    adam_learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """FedAdam: step of the server."""
-    trimmed_share: Annotated[float, Field(ge=0, le=0.45)] = 0.2
-    """FedTrimmedAvg: share of the values that is cut at each end."""
-    malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] = 0
-    """Krum: how many sites may be malicious; `minSites` must be twice that and 3 at least."""
+    proximal_mu: Annotated[float, Field(ge=0, le=100)] | None = None
+    """FedProx: weight of the distance to the global weights in a site's loss; by default 0.01."""
+    adam_learning_rate: Annotated[float, Field(gt=0, le=100)] | None = None
+    """FedAdam: step of the server; by default 0.1."""
+    trimmed_share: Annotated[float, Field(ge=0, le=0.45)] | None = None
+    """FedTrimmedAvg: share of the values that is cut at each end; by default 0.2. Times `minSites` it must be 1 at least."""
+    malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] | None = None
+    """Krum: how many sites may be malicious; by default none. `minSites` must be twice that and 3 at least."""
+
+    # Not defaults of the schema: the API server would write them into every job, also where another
+    # strategy is asked for, and nobody could tell that they were meant.
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _belongs("proximalMu", StrategyName.FED_PROX, lambda s: s.proximal_mu),
+        _belongs("adamLearningRate", StrategyName.FED_ADAM, lambda s: s.adam_learning_rate),
+        _belongs("trimmedShare", StrategyName.FED_TRIMMED_AVG, lambda s: s.trimmed_share),
+        _belongs("maliciousSites", StrategyName.KRUM, lambda s: s.malicious_sites),
+    )
+
+    @property
+    def mu(self) -> float:
+        """FedProx's weight of the distance, given or not."""
+        return 0.01 if self.proximal_mu is None else self.proximal_mu
+
+    @property
+    def step(self) -> float:
+        """FedAdam's step, given or not."""
+        return 0.1 if self.adam_learning_rate is None else self.adam_learning_rate
+
+    @property
+    def cut(self) -> float:
+        """FedTrimmedAvg's share at each end, given or not."""
+        return DEFAULT_CUT if self.trimmed_share is None else self.trimmed_share
 
 
 class Partition(Model):
@@ -191,7 +228,21 @@ class Federate(Model):
             "malicious ones can win: raise minSites or lower strategy.maliciousSites",
             holds=lambda f: (
                 f.strategy.name is not StrategyName.KRUM
-                or f.min_sites >= 2 * f.strategy.malicious_sites + 3
+                or f.min_sites >= 2 * (f.strategy.malicious_sites or 0) + 3
+            ),
+            field="minSites",
+        ),
+        Rule(
+            cel=(
+                f"self.strategy.name != '{StrategyName.FED_TRIMMED_AVG}' || double(self.minSites) * "
+                "(has(self.strategy.trimmedShare) ? double(self.strategy.trimmedShare) : "
+                f"{DEFAULT_CUT}) >= 1.0"
+            ),
+            message="FedTrimmedAvg would cut nothing: minSites times strategy.trimmedShare "
+            f"({DEFAULT_CUT} where it is not given) must be 1 at least: raise one of them",
+            holds=lambda f: (
+                f.strategy.name is not StrategyName.FED_TRIMMED_AVG
+                or f.min_sites * f.strategy.cut >= 1.0
             ),
             field="minSites",
         ),

@@ -345,6 +345,27 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the malicious ones "
         "can win: raise minSites or lower strategy.maliciousSites",
     ),
+    *(
+        (
+            federate(strategy={"name": "FedAvg", field: value}),
+            f"spec.task.federate.strategy.{field}",
+            "",
+            f"{field} belongs to {owner}: set strategy.name to it or remove {field}",
+        )
+        for field, owner, value in (
+            ("proximalMu", "FedProx", 0.1),
+            ("adamLearningRate", "FedAdam", 0.1),
+            ("trimmedShare", "FedTrimmedAvg", 0.1),
+            ("maliciousSites", "Krum", 1),
+        )
+    ),
+    (
+        federate(strategy={"name": "FedTrimmedAvg", "trimmedShare": 0.45}),
+        "spec.task.federate.minSites",
+        "",
+        "FedTrimmedAvg would cut nothing: minSites times strategy.trimmedShare (0.2 where it is not "
+        "given) must be 1 at least: raise one of them",
+    ),
     (
         federate(exports=["Onnx", "Onnx"]),
         "spec.task.federate.exports",

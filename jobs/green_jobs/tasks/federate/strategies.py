@@ -37,13 +37,13 @@ def make_strategy(task: Federate) -> FedAvg:
         case StrategyName.FED_AVG:
             return FedAvg(**common)
         case StrategyName.FED_PROX:
-            return FedProx(**common, proximal_mu=spec.proximal_mu)
+            return FedProx(**common, proximal_mu=spec.mu)
         case StrategyName.FED_ADAM:
-            return FedAdam(**common, eta=spec.adam_learning_rate)
+            return FedAdam(**common, eta=spec.step)
         case StrategyName.FED_TRIMMED_AVG:
-            return FedTrimmedAvg(**common, beta=spec.trimmed_share)
+            return FedTrimmedAvg(**common, beta=spec.cut)
         case StrategyName.KRUM:
-            return Krum(**common, num_malicious_nodes=spec.malicious_sites)
+            return Krum(**common, num_malicious_nodes=spec.malicious_sites or 0)
 
 
 def merge_buffers(task: Federate, updates: Sequence[Update], buffers: Weights) -> Weights:
@@ -74,7 +74,7 @@ def merge_buffers(task: Federate, updates: Sequence[Update], buffers: Weights) -
 def step_field(task: Federate) -> tuple[str, float]:
     """The field of the task that says how far a round goes, and its value."""
     if task.strategy.name is StrategyName.FED_ADAM:
-        return "strategy.adamLearningRate", task.strategy.adam_learning_rate
+        return "strategy.adamLearningRate", task.strategy.step
     return "learningRate", task.learning_rate
 
 

@@ -102,7 +102,7 @@ class Trainer:
     def _loss(self) -> Loss:
         if self._task.strategy.name is not StrategyName.FED_PROX:
             return lambda _inputs, logits, targets: cross_entropy(logits, targets)
-        mu = self._task.strategy.proximal_mu
+        mu = self._task.strategy.mu
         origin = {n: p.detach().clone() for n, p in self._module.named_parameters()}
 
         def near_the_origin(_inputs: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
