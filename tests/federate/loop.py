@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from flwr.app import Message, RecordDict
-from flwr.app.error import Error
 from flwr.serverapp.grid import Grid
 from flwr.supercore.run import Run
 from green_jobs.tasks.federate.flower.grid import identify
+from green_jobs.tasks.federate.flower.tasks import failure_of
 
 Handle = Callable[[RecordDict], RecordDict]
 
@@ -48,8 +48,8 @@ class LoopGrid(Grid):
         try:
             content = self._handles[message.metadata.dst_node_id](message.content)
             reply = Message(content, reply_to=message)
-        except RuntimeError as error:
-            reply = Message(Error(code=1, reason=str(error)), reply_to=message)
+        except Exception as error:
+            reply = Message(failure_of(error), reply_to=message)
         self._replies[message_id] = reply
         return message_id
 

@@ -13,6 +13,8 @@ from typing import Final, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app.error import Error
+from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import FedAvg
 from green_api.errors import GreenError, TaskConfigError
@@ -20,8 +22,8 @@ from green_api.federate import Federate
 
 from green_jobs.seeds import derive, seed_all
 from green_jobs.tasks.federate.attempt import FIELD
-from green_jobs.tasks.federate.errors import RoundAbandonedError
-from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
+from green_jobs.tasks.federate.errors import CONFIG_CODE, RoundAbandonedError
+from green_jobs.tasks.federate.guard import Expected, Fault, Rejection, Update, sift
 from green_jobs.tasks.federate.records import (
     ARRAYS,
     gather,
@@ -43,15 +45,31 @@ _POLL_SECONDS: Final = 0.3
 _LONGEST_REASON: Final = 200
 _LOOKS: Final = 3
 """Looks for replies between two looks for who is there."""
+_LOST: Final = frozenset(
+    {
+        ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+    }
+)  # fmt: skip
 _LOG: Final = logging.getLogger(__name__)
 
 
 class TooFewSitesError(GreenError):
-    """Fewer sites than the minimum are there, or sent an update that counts."""
+    """Fewer sites than the minimum are there, or sent an update that counts.
 
-    def __init__(self, missing: Sequence[str], rejections: Sequence[Rejection]) -> None:
+    Args:
+        missing: sites that are not there.
+        rejections: why updates do not count; none where no round was made.
+        is_doomed: the round would fail again, even with the sites that are not there.
+
+    """
+
+    def __init__(
+        self, missing: Sequence[str], rejections: Sequence[Rejection], *, is_doomed: bool
+    ) -> None:
         self.missing = sorted(missing)
         self.rejections = list(rejections)
+        self.is_doomed = is_doomed
         told = [f"{r.site}: {r.reason}" for r in rejections]
         super().__init__("; ".join([*(f"{site} is not there" for site in self.missing), *told]))
 
@@ -157,7 +175,8 @@ class Rounds:
         Raises:
             TooFewSitesError: fewer than the minimum took part; nothing has changed.
             RoundAbandonedError: the round is to be left; nothing has changed.
-            TaskConfigError: the new weights are no numbers any more.
+            TaskConfigError: the new weights are no numbers any more, or too many sites cannot work
+                as the task is written.
 
         """
         away = set(self._federation.missing())
@@ -165,14 +184,18 @@ class Rounds:
             s for s in self._federation.ids if s in away or s not in self._federation.examples
         ]
         if len(self._federation.ids) - len(missing) < self._task.min_sites:
-            raise TooFewSitesError(missing, [])
+            raise TooFewSitesError(missing, [], is_doomed=False)
         number = state.next_round
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)
         updates, rejections, replies = self._exchange(state, sent)
         good, rejections = self._sift(state, updates, rejections)
         if len(good) < self._task.min_sites:
-            raise TooFewSitesError(missing, rejections)
+            self._check_configured(rejections)
+            silent = [r for r in rejections if r.fault is Fault.SILENT]
+            hoped_for = len(good) + len(silent) + len(missing)
+            is_doomed = hoped_for < self._task.min_sites
+            raise TooFewSitesError(missing, rejections, is_doomed=is_doomed)
         for update in good:
             arrays = {name: update.arrays[name] for name in self._parameters(state)}
             replies[update.site].content[ARRAYS] = spread(arrays)
@@ -205,17 +228,27 @@ class Rounds:
         updates, rejections = [], []
         for site, message in sorted(self._federation.ask(messages).items()):
             if message is None:
-                read: Update | str = "it went away before it answered"
-            elif message.has_error():
-                read = str(message.error.reason)
-            else:
-                replies[site] = message
-                read = read_update(site, message.content, self._federation.max_bytes)
+                gone = "it went away before it answered"
+                rejections.append(Rejection(site, gone, Fault.SILENT))
+                continue
+            if message.has_error():
+                rejections.append(_rejection_of(site, message.error))
+                continue
+            replies[site] = message
+            read = read_update(site, message.content, self._federation.max_bytes)
             if isinstance(read, str):
                 rejections.append(Rejection(site, read))
             else:
                 updates.append(read)
         return updates, rejections, replies
+
+    def _check_configured(self, rejections: Sequence[Rejection]) -> None:
+        """Whether enough sites could work at all; every other one may still be mended or come."""
+        unable = [r for r in rejections if r.fault is Fault.CONFIG]
+        if len(self._federation.ids) - len(unable) < self._task.min_sites:
+            told = "; ".join(f"{r.site}: {r.reason}" for r in unable)
+            msg = f"fewer than {FIELD}.minSites: {self._task.min_sites} sites can work: {told}"
+            raise TaskConfigError(msg)
 
     def _sift(
         self, state: State, updates: list[Update], rejections: list[Rejection]
@@ -248,6 +281,14 @@ class Rounds:
             )
             raise TaskConfigError(msg)
         return weights
+
+
+def _rejection_of(site: str, error: Error) -> Rejection:
+    fault = Fault.CONFIG if error.code == CONFIG_CODE else Fault.ANSWER
+    # What Flower itself says: the node, or its answer, is not there any more.
+    if error.code in _LOST:
+        fault = Fault.SILENT
+    return Rejection(site, str(error.reason), fault)
 
 
 def _mean_loss(updates: Sequence[Update]) -> float:

@@ -22,6 +22,7 @@ from green_jobs.signals import Signals
 from green_jobs.tasks.federate.errors import RoundAbandonedError, StalledError
 from green_jobs.tasks.federate.flower.grid import LinkLostError, open_grid, register_sites
 from green_jobs.tasks.federate.flower.runtime import Endpoint
+from green_jobs.tasks.federate.guard import Fault
 from green_jobs.tasks.federate.link import ServerFiles
 from green_jobs.tasks.federate.patience import give_up_at
 from green_jobs.tasks.federate.processes import Companion
@@ -38,7 +39,10 @@ MAX_UPDATE_BYTES: Final = 2**31
 """Flower takes no larger message."""
 _START_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 0.2
+_VAIN_PAUSE_SECONDS: Final = 5.0
+"""After the first round in vain: what a site's disk or network had for a moment may pass."""
 _LONGEST_PAUSE_SECONDS: Final = 60.0
+_MOST_DOOMED: Final = 3
 _SETTLING: Final = timedelta(seconds=30)
 _FAREWELL_SECONDS: Final = 10.0
 _LOG: Final = logging.getLogger(__name__)
@@ -70,13 +74,27 @@ class _Stall:
     began: datetime
     refused: int = 0
     """Rounds that were made in vain: each costs the sites their work."""
+    doomed: int = 0
+    """How many of the last of them failed in the same way, which those who are away cannot mend."""
+    _faults: frozenset[tuple[str, str]] = frozenset()
+
+    def note(self, error: TooFewSitesError) -> None:
+        """Look at one more try."""
+        if not error.rejections:
+            return
+        self.refused += 1
+        last = self._faults
+        self._faults = frozenset(
+            (r.site, r.reason) for r in error.rejections if r.fault is not Fault.SILENT
+        )
+        is_same = error.is_doomed and self._faults == last
+        self.doomed = self.doomed + 1 if is_same else int(error.is_doomed)
 
     def pause(self, error: TooFewSitesError) -> float:
         """Seconds to the next try: at once where sites were missing, ever later in vain."""
         if not error.rejections:
             return _PAUSE_SECONDS
-        self.refused += 1
-        return min(_PAUSE_SECONDS * 2.0**self.refused, _LONGEST_PAUSE_SECONDS)
+        return min(_VAIN_PAUSE_SECONDS * 2.0 ** (self.refused - 1), _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass
@@ -116,7 +134,7 @@ class Server:
 
         Raises:
             RoundAbandonedError: a signal came; the last checkpoint stands.
-            StalledError: too few sites for too long.
+            StalledError: too few sites for too long, or the same failure again and again.
             LockLostError: another attempt has taken over.
             TaskConfigError: the task cannot work as written.
 
@@ -159,8 +177,14 @@ class Server:
             except TooFewSitesError as error:
                 now = datetime.now(UTC)
                 stall = stall or _Stall(now)
+                stall.note(error)
+                if stall.doomed >= _MOST_DOOMED:
+                    return self._give_up(
+                        f"round {self._state.next_round} failed {stall.doomed} times in the same "
+                        f"way and would again: {error}"
+                    )
                 if now >= self._give_up_at(stall):
-                    return self._give_up(error)
+                    return self._give_up(f"stalled for too long: {error}")
                 lasts = now - stall.began >= _SETTLING
                 (self.teller.stalled if lasts else self.teller.waits)(self._state, str(error))
                 self.signals.wait(stall.pause(error))
@@ -178,8 +202,7 @@ class Server:
     def _give_up_at(self, stall: _Stall) -> datetime:
         return give_up_at(stall.began, self.task, self._state.rounds, self.deadline)
 
-    def _give_up(self, error: TooFewSitesError) -> str:
-        words = f"stalled for too long: {error}"
+    def _give_up(self, words: str) -> str:
         if self.task.on_stalled is OnStalled.FAIL or not self._state.rounds:
             raise StalledError(words)
         return words

@@ -1,0 +1,223 @@
+"""The server's loop, over a grid without a network: when it goes on, waits and gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import RecordDict
+from green_api.errors import TaskConfigError
+from green_jobs.checkpoint import CheckpointStore
+from green_jobs.lock import Lock
+from green_jobs.tasks.federate import server as server_module
+from green_jobs.tasks.federate.errors import StalledError
+from green_jobs.tasks.federate.link import ServerFiles
+from green_jobs.tasks.federate.records import CONFIG, WHAT, reply, unpack
+from green_jobs.tasks.federate.server import Server
+from green_jobs.tasks.federate.state import State
+from green_jobs.tasks.federate.trainer import round_of
+
+from tests.federate.loop import LoopGrid
+from tests.federate.test_rounds import a_task
+
+START = {"w": np.zeros(3, np.float32)}
+EXAMPLES = 10
+
+
+class Link:
+    """In the place of the SuperLink's process."""
+
+    @contextmanager
+    def kept(self, before: Callable[[], None]) -> Iterator[None]:
+        del before
+        yield
+
+
+class Clockless:
+    """Signals that never come; a wait takes no time and is noted."""
+
+    stop_requested = False
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+class Told:
+    """A teller that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def begins(self, state: State) -> None:
+        self.words.append(f"begins {state.next_round}")
+
+    def went_on(self, state: State, *, is_saved: bool) -> None:
+        self.words.append(f"round {state.rounds[-1].number}" + ("" if is_saved else " unsaved"))
+
+    def waits(self, state: State, why: str) -> None:
+        self.words.append(f"waits {state.next_round}: {why}")
+
+    def stalled(self, state: State, why: str) -> None:
+        self.words.append(f"stalled {state.next_round}: {why}")
+
+    def over(self, state: State, why: str) -> None:
+        del state
+        self.words.append(f"over: {why}")
+
+
+class Member:
+    """A site that adds one to every weight, or does what a test says."""
+
+    def __init__(self, trains: Callable[[int], None] = lambda _: None) -> None:
+        self.trains = trains
+        self.examples = EXAMPLES
+        self.asked: list[int | str] = []
+
+    def handle(self, content: RecordDict) -> RecordDict:
+        what = dict(content[CONFIG]).get(WHAT)
+        if what is not None:
+            self.asked.append(str(what))
+            return reply({}, {"examples": self.examples})
+        self.asked.append(round_of(content))
+        self.trains(round_of(content))
+        weights = {n: w + 1 for n, w in unpack(content["arrays"]).items()}  # type: ignore[arg-type]
+        metrics = {"num-examples": self.examples, "loss": 1.0, "accuracy": 0.5}
+        return reply(weights, metrics)
+
+
+class World:
+    """A server with sites; ``run`` makes its rounds."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.task = a_task(**changes)
+        self.members = {name: Member() for name in self.task.names}
+        self.grid = LoopGrid({name: member.handle for name, member in self.members.items()})
+        self.signals = Clockless()
+        self.told = Told()
+        (folder / "checkpoints").mkdir()
+        for name in ("ca.pem", "secret"):
+            (folder / name).write_bytes(b"x")
+        lock = Lock(folder, "a")
+        lock.take()
+        self.store = CheckpointStore(folder / "checkpoints", lock)
+        self.server = Server(
+            self.task, ServerFiles("127.0.0.1:1", folder, {}, folder), Link(), self.store,  # type: ignore[arg-type]
+            list(START), lambda _: 0.5, 0, self.signals, self.told,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def run(self) -> State:
+        state, _ = self.server.run(State(weights=START))
+        return state
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
+    made: list[World] = []
+
+    @contextmanager
+    def open_grid(*_: object) -> Iterator[LoopGrid]:
+        yield made[0].grid
+
+    monkeypatch.setattr(server_module, "open_grid", open_grid)
+    monkeypatch.setattr(server_module, "register_sites", lambda *_: made[0].grid.ids)
+    monkeypatch.setattr(Server, "_wait_healthy", lambda _: None)
+
+    def make(**changes: Any) -> World:
+        made.append(World(tmp_path, **changes))
+        return made[0]
+
+    return make
+
+
+def test_rounds_are_made_and_the_sites_are_told_of_the_end(world: Callable[..., World]) -> None:
+    federation = world(rounds=2)
+    state = federation.run()
+    assert (state.weights["w"] == 2).all()
+    assert federation.told.words == [
+        "begins 1",
+        "round 1",
+        "round 2",
+        "over: all 2 rounds are done",
+    ]
+    for member in federation.members.values():
+        assert member.asked == ["declare", 1, 2, "finish"]
+
+
+def wrong_net(_: int) -> None:
+    msg = "site x: spec.task.federate.model: is another net than the server's"
+    raise TaskConfigError(msg)
+
+
+def broken(_: int) -> None:
+    msg = "the disk is gone"
+    raise OSError(msg)
+
+
+def test_where_too_few_sites_can_work_as_written_the_job_fails_at_once(
+    world: Callable[..., World],
+) -> None:
+    federation = world(minSites=3)
+    federation.members["site-1"].trains = federation.members["site-2"].trains = wrong_net
+    says = r"fewer than spec.task.federate.minSites: 3 sites can work: site-1: site x: spec.*; site-2: "
+    with pytest.raises(TaskConfigError, match=says):
+        federation.run()
+    assert federation.members["site-0"].asked == ["declare", 1]
+
+
+def test_a_site_that_cannot_work_ends_nothing_while_the_others_are_enough(
+    world: Callable[..., World],
+) -> None:
+    federation = world(minSites=3)
+    federation.members["site-1"].trains = wrong_net
+    state = federation.run()
+    assert len(state.rounds) == 5
+    assert "another net" in state.rounds[0].dropped["site-1"]
+
+
+@pytest.mark.parametrize("on_stalled", ["Finish", "Fail"])
+def test_a_round_that_fails_in_the_same_way_three_times_is_given_up(
+    world: Callable[..., World], on_stalled: str
+) -> None:
+    federation = world(minSites=4, onStalled=on_stalled)
+
+    def breaks_later(number: int) -> None:
+        if number == 3:
+            broken(number)
+
+    federation.members["site-2"].trains = breaks_later
+    says = (
+        "round 3 failed 3 times in the same way and would again: site-2: OSError: the disk is gone"
+    )
+    if on_stalled == "Fail":
+        with pytest.raises(StalledError, match=says):
+            federation.run()
+    else:
+        assert len(federation.run().rounds) == 2
+        assert federation.told.words[-1] == f"over: {says}"
+    assert federation.members["site-0"].asked.count(3) == 3
+    # A trouble of a moment has some time to pass.
+    assert [w for w in federation.signals.waits if w >= 5] == [5, 10]
+
+
+def test_a_failure_that_those_who_are_away_may_mend_is_tried_again(
+    world: Callable[..., World],
+) -> None:
+    federation = world(minSites=3)
+    federation.grid.offline = {"site-3"}
+
+    def fails(number: int) -> None:
+        if federation.members["site-0"].asked.count(1) == 6:
+            federation.grid.offline = set()
+        if number == 1:
+            broken(number)
+
+    federation.members["site-2"].trains = fails
+    assert len(federation.run().rounds) == 5
+    assert federation.members["site-0"].asked.count(1) > 3
