@@ -9,7 +9,15 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, StringConstraints
 
-from green_api.base import DnsSubdomain, Duration, Model, Rule, ZoneName, exactly_one
+from green_api.base import (
+    DnsSubdomain,
+    Duration,
+    Model,
+    Rule,
+    ZoneName,
+    exactly_one,
+    is_duration,
+)
 from green_api.learning import Data, Export, LearningRate, Network
 from green_api.resources import Resources
 
@@ -179,6 +187,8 @@ class Federate(Model):
     """What happens when too few sites are there for too long."""
     stalled_timeout: Duration = timedelta(hours=1)
     """How long that is where there is no deadline; with one, as long as it leaves time for the rounds that remain."""
+    round_timeout: Duration = timedelta(hours=1)
+    """A site that has not answered so long after it was asked is left out of the round; at least 1s."""
     exports: Annotated[list[Export], Field(min_length=1, max_length=2)] = [
         Export.SAFETENSORS,
         Export.ONNX,
@@ -245,6 +255,13 @@ class Federate(Model):
                 or f.min_sites * f.strategy.cut >= 1.0
             ),
             field="minSites",
+        ),
+        Rule(
+            cel=f"!{is_duration('self.roundTimeout')} || "
+            "duration(self.roundTimeout) >= duration('1s')",
+            message="roundTimeout must be at least 1s: no site answers sooner",
+            holds=lambda f: f.round_timeout >= timedelta(seconds=1),
+            field="roundTimeout",
         ),
         Rule(
             cel="self.exports.all(e, self.exports.exists_one(f, f == e))",

@@ -339,6 +339,12 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "minSites is more than there are sites; lower it or add sites",
     ),
     (
+        federate(roundTimeout="500ms"),
+        "spec.task.federate.roundTimeout",
+        "500ms",
+        "roundTimeout must be at least 1s: no site answers sooner",
+    ),
+    (
         federate(strategy={"name": "Krum"}),
         "spec.task.federate.minSites",
         "",

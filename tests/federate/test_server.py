@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ class Link:
 
 
 class Clockless:
-    """Signals that never come; a wait takes no time and is noted."""
+    """Signals that never come; a wait takes hardly any time and is noted."""
 
     stop_requested = False
 
@@ -47,6 +48,7 @@ class Clockless:
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
+        time.sleep(min(seconds, 0.005))
 
 
 class Told:
@@ -221,3 +223,25 @@ def test_a_failure_that_those_who_are_away_may_mend_is_tried_again(
     federation.members["site-2"].trains = fails
     assert len(federation.run().rounds) == 5
     assert federation.members["site-0"].asked.count(1) > 3
+
+
+def test_a_site_that_hangs_is_left_out_and_told_and_not_waited_for_again(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=2, roundTimeout="1s")
+    federation.grid.hang("site-1", first=2, count=2)
+    state = federation.run()
+    assert state.rounds[0].dropped == {"site-1": "it did not answer within 1s"}
+    assert state.rounds[1].dropped == {}
+    assert federation.members["site-1"].asked == ["declare", "finish"]
+    assert [len(r.sites) for r in state.rounds] == [3, 3]
+
+
+def test_where_those_who_answer_in_time_are_too_few_the_round_is_tried_again(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=1, roundTimeout="1s", minSites=4)
+    federation.grid.hang("site-1", first=2, count=2)
+    state = federation.run()
+    assert len(state.rounds) == 1
+    assert federation.told.words[1] == "waits 1: site-1: it did not answer within 1s"

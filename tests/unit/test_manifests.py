@@ -90,6 +90,10 @@ def test_every_example_is_valid(path: Path) -> None:
             "strategy.trimmedShare (0.2 where it is not given) must be 1 at least: raise one of them",
         ),
         (
+            {"task": federate(roundTimeout="500ms")},
+            "spec.task.federate.roundTimeout: '500ms': roundTimeout must be at least 1s",
+        ),
+        (
             {"task": federate(partition=None, sites=[{"name": n, "claimName": "c"} for n in "ab"])},
             "spec.task.federate.sites: two sites cannot share a claim",
         ),
@@ -262,6 +266,7 @@ federates = st.fixed_dictionaries(
         "data": st.just({"builtin": "digits"}),
         "rounds": st.just(1),
         "minSites": st.integers(1, 8),
+        "roundTimeout": durations,
         "strategy": strategies.filter(lambda s: not _misfits(s)),
         "exports": st.lists(st.sampled_from(["Safetensors", "Onnx"]), min_size=1, max_size=2),
     },

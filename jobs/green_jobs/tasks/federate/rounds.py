@@ -7,8 +7,10 @@ the next one. A round that is left half-way has changed nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, cast
 
 import numpy as np
@@ -17,6 +19,7 @@ from flwr.app.error import Error
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import FedAvg
+from green_api.base import format_duration
 from green_api.errors import GreenError, TaskConfigError
 from green_api.federate import Federate
 
@@ -42,6 +45,7 @@ from green_jobs.tasks.federate.strategies import (
 )
 
 _POLL_SECONDS: Final = 0.3
+_WENT_AWAY: Final = "it went away before it answered"
 _LONGEST_REASON: Final = 200
 _LOOKS: Final = 3
 """Looks for replies between two looks for who is there."""
@@ -81,8 +85,8 @@ class Federation:
     grid: Grid
     ids: Mapping[str, int]
     """By site's name, its node."""
-    examples: Mapping[str, int]
-    """By site's name, how many examples it declared."""
+    examples: MutableMapping[str, int]
+    """By site's name, how many examples it declared; of one that did not answer no more."""
     max_bytes: int
     """Of an update."""
     pause: Callable[[float], None]
@@ -95,11 +99,12 @@ class Federation:
         online = set(self.grid.get_node_ids())
         return [site for site, node in self.ids.items() if node not in online]
 
-    def ask(self, messages: Iterable[Message]) -> dict[str, Message | None]:
-        """Send, and wait until everyone has answered or is gone; the replies by site.
+    def ask(self, messages: Iterable[Message], timeout: timedelta) -> dict[str, Message | str]:
+        """Send, and wait for everyone who is there; by site its reply, or why it has none.
 
         A message that a node took before it was killed stays without an answer, also where the node
-        is soon back: whoever is seen to be away is not waited for.
+        is soon back: whoever is seen to be away is not waited for. Nor is one whose node is there,
+        but whose trainer hangs, for longer than the timeout.
 
         Raises:
             RoundAbandonedError: the round is to be left.
@@ -111,8 +116,9 @@ class Federation:
             message_id: names[message.metadata.dst_node_id]
             for message_id, message in zip(self.grid.push_messages(sent), sent, strict=True)
         }
-        replies: dict[str, Message | None] = {}
+        replies: dict[str, Message | str] = {}
         looks = 0
+        give_up = time.monotonic() + timeout.total_seconds()
         while waiting:
             if self.is_stopped():
                 msg = "the round is left; the next start takes it up again"
@@ -123,11 +129,20 @@ class Federation:
             looks += 1
             if looks % _LOOKS == 0:
                 gone = set(self.missing())
-                replies |= {site: None for site in waiting.values() if site in gone}
+                replies |= self._silent(gone & set(waiting.values()), _WENT_AWAY)
                 waiting = {i: site for i, site in waiting.items() if site not in gone}
+            if time.monotonic() >= give_up:
+                late = f"it did not answer within {format_duration(timeout)}"
+                return replies | self._silent(waiting.values(), late)
             if waiting:
                 self.pause(_POLL_SECONDS)
         return replies
+
+    def _silent(self, sites: Iterable[str], why: str) -> dict[str, Message | str]:
+        """They have to declare their examples anew, which shows whether they answer again."""
+        for site in sites:
+            self.examples.pop(site, None)
+        return dict.fromkeys(sites, why)
 
 
 @dataclass(frozen=True)
@@ -226,10 +241,10 @@ class Rounds:
             order.content[ARRAYS] = packed
         replies: dict[str, Message] = {}
         updates, rejections = [], []
-        for site, message in sorted(self._federation.ask(messages).items()):
-            if message is None:
-                gone = "it went away before it answered"
-                rejections.append(Rejection(site, gone, Fault.SILENT))
+        answers = self._federation.ask(messages, self._task.round_timeout)
+        for site, message in sorted(answers.items()):
+            if isinstance(message, str):
+                rejections.append(Rejection(site, message, Fault.SILENT))
                 continue
             if message.has_error():
                 rejections.append(_rejection_of(site, message.error))

@@ -6,7 +6,6 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -44,7 +43,9 @@ _VAIN_PAUSE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _MOST_DOOMED: Final = 3
 _SETTLING: Final = timedelta(seconds=30)
-_FAREWELL_SECONDS: Final = 10.0
+_FAREWELL_TIME: Final = timedelta(seconds=10)
+_DECLARE_TIME: Final = timedelta(minutes=1)
+"""A site that works answers at once; one that hangs must not cost each round its timeout again."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -211,23 +212,21 @@ class Server:
         """Ask those who are new how many examples they have: no update may claim more."""
         missing = set(federation.missing())
         new = [s for s in federation.ids if s not in missing and s not in self._examples]
-        replies = federation.ask(_messages(federation, new, DECLARE)) if new else {}
+        wait = min(_DECLARE_TIME, self.task.round_timeout)
+        replies = federation.ask(_messages(federation, new, DECLARE), wait) if new else {}
         for site, message in replies.items():
-            is_answer = message is not None and not message.has_error()
-            metrics = message.content.get(METRICS) if message is not None and is_answer else None
+            is_answer = isinstance(message, Message) and not message.has_error()
+            metrics = message.content.get(METRICS) if is_answer else None
             count = metrics.get("examples") if isinstance(metrics, MetricRecord) else None
             if isinstance(count, int) and count > 0:
                 self._examples[site] = count
 
     def _finish(self, grid: Grid, ids: Mapping[str, int]) -> None:
         """Tell the sites that are there; those that are not end with the run."""
-        give_up = time.monotonic() + _FAREWELL_SECONDS
-        federation = Federation(
-            grid, ids, {}, 0, self.signals.wait, lambda: time.monotonic() > give_up
-        )
+        federation = Federation(grid, ids, {}, 0, self.signals.wait, is_stopped=lambda: False)
         away = set(federation.missing())
-        with suppress(RoundAbandonedError):
-            federation.ask(_messages(federation, [s for s in ids if s not in away], FINISH))
+        there = [site for site in ids if site not in away]
+        federation.ask(_messages(federation, there, FINISH), _FAREWELL_TIME)
 
     def _wait_healthy(self) -> None:
         trusted = ssl.create_default_context(cadata=self._ca().decode())
