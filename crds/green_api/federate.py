@@ -186,7 +186,7 @@ class Federate(Model):
     on_stalled: OnStalled = OnStalled.FINISH
     """What happens when too few sites are there for too long."""
     stalled_timeout: Duration = timedelta(hours=1)
-    """How long that is where there is no deadline; with one, as long as it leaves time for the rounds that remain."""
+    """How long that is before the first round, and where there is no deadline; else as long as the deadline leaves time for the rounds that remain. With a deadline 10 minutes at least."""
     round_timeout: Duration = timedelta(hours=1)
     """A site that has not answered so long after it was asked is left out of the round; at least 1s."""
     exports: Annotated[list[Export], Field(min_length=1, max_length=2)] = [
