@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, RecordDict
 from green_api.errors import TaskConfigError
+from green_jobs import progress
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.lock import Lock
+from green_jobs.reporter import Reporter
 from green_jobs.tasks.federate import server as server_module
+from green_jobs.tasks.federate import work
 from green_jobs.tasks.federate.errors import StalledError
 from green_jobs.tasks.federate.link import ServerFiles
-from green_jobs.tasks.federate.records import CONFIG, WHAT, reply, unpack
+from green_jobs.tasks.federate.records import CONFIG, WHAT, pack, reply, unpack
 from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State
 from green_jobs.tasks.federate.trainer import round_of
@@ -45,10 +48,13 @@ class Clockless:
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self.after: dict[int, Callable[[], None]] = {}
+        """What happens after so many waits."""
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
         time.sleep(min(seconds, 0.005))
+        self.after.get(len(self.waits), lambda: None)()
 
 
 class Told:
@@ -68,6 +74,9 @@ class Told:
 
     def stalled(self, state: State, why: str) -> None:
         self.words.append(f"stalled {state.next_round}: {why}")
+
+    def in_vain(self) -> None:
+        self.words.append("in vain")
 
     def over(self, state: State, why: str) -> None:
         del state
@@ -204,6 +213,8 @@ def test_a_round_that_fails_in_the_same_way_three_times_is_given_up(
         assert len(federation.run().rounds) == 2
         assert federation.told.words[-1] == f"over: {says}"
     assert federation.members["site-0"].asked.count(3) == 3
+    # The two more tries, and where the job ends well the last one too.
+    assert federation.told.words.count("in vain") == (3 if on_stalled == "Finish" else 2)
     # A trouble of a moment has some time to pass.
     assert [w for w in federation.signals.waits if w >= 5] == [5, 10]
 
@@ -245,3 +256,36 @@ def test_where_those_who_answer_in_time_are_too_few_the_round_is_tried_again(
     state = federation.run()
     assert len(state.rounds) == 1
     assert federation.told.words[1] == "waits 1: site-1: it did not answer within 1s"
+
+
+def test_waiting_for_the_sites_own_start_is_needed_and_any_other_was_in_vain(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=2, minSites=4)
+    federation.grid.offline = {"site-1"}
+    federation.signals.after[5] = federation.grid.offline.clear
+
+    def evaluate(_: object) -> float:
+        """Once the round has its answers a site goes away, for a while."""
+        federation.grid.offline.add("site-1")
+        federation.signals.after[len(federation.signals.waits) + 5] = federation.grid.offline.clear
+        return 0.5
+
+    federation.server.evaluate = evaluate
+    federation.run()
+    kept = [w for w in federation.told.words if not w.startswith("waits")]
+    assert kept == ["begins 1", "round 1", "in vain", "round 2", "over: all 2 rounds are done"]
+
+
+def test_a_site_that_is_asked_for_a_round_again_says_that_its_work_was_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Reporter(tmp_path / "state")
+    monkeypatch.setattr(work, "REPORTER", reporter)
+    monkeypatch.setattr(progress, "REPORTER", reporter)
+    member = Member()
+    told = work._Told(member, 5)  # type: ignore[arg-type]
+    for number, saved, discarded in ((1, 0, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1), (2, 2, 2)):
+        config = ConfigRecord({"server-round": number})
+        told.handle(RecordDict({"arrays": pack(START), CONFIG: config}))
+        assert (reporter.state.saved, reporter.state.discarded) == (saved, discarded)

@@ -21,8 +21,8 @@ def give_up_at(
     """When a stall has lasted too long.
 
     With a deadline: when the rounds that remain just fit before it, at the pace of those so far.
-    Before the first round nothing is known of the pace, and a wait up to the deadline would leave no
-    time for any: then, as without a deadline, after ``stalledTimeout``.
+    Before the first round nothing is known of the pace, and a wait up to the deadline would leave
+    no time for any: then, as without a deadline, after ``stalledTimeout``.
 
     Args:
         began: when too few sites were there for the first time.

@@ -184,6 +184,21 @@ class Rounds:
         self._seed = seed
         self._strategy: FedAvg = make_strategy(task)
 
+    def check_enough(self) -> list[str]:
+        """The sites that a round has to do without.
+
+        Raises:
+            TooFewSitesError: fewer than the minimum are there.
+
+        """
+        away = set(self._federation.missing())
+        missing = [
+            s for s in self._federation.ids if s in away or s not in self._federation.examples
+        ]
+        if len(self._federation.ids) - len(missing) < self._task.min_sites:
+            raise TooFewSitesError(missing, [], is_doomed=False)
+        return missing
+
     def next(self, state: State) -> State:
         """The state after one more round.
 
@@ -194,12 +209,7 @@ class Rounds:
                 as the task is written.
 
         """
-        away = set(self._federation.missing())
-        missing = [
-            s for s in self._federation.ids if s in away or s not in self._federation.examples
-        ]
-        if len(self._federation.ids) - len(missing) < self._task.min_sites:
-            raise TooFewSitesError(missing, [], is_doomed=False)
+        missing = self.check_enough()
         number = state.next_round
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)

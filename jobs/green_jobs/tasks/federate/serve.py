@@ -127,6 +127,10 @@ class _Teller:
         """Tell who is missing."""
         self._tell(state, f"round {state.next_round} waits: {why}", why)
 
+    def in_vain(self) -> None:
+        """Tell that what was done since the last round is no useful work."""
+        REPORTER.discard()
+
     def over(self, state: State, why: str) -> None:
         """Leave the model, once."""
         if self._is_over:

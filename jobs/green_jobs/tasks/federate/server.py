@@ -64,6 +64,9 @@ class Teller(Protocol):
     def stalled(self, state: State, why: str) -> None:
         """The same for longer than a site takes to start."""
 
+    def in_vain(self) -> None:
+        """Since the last round that stands was only waiting, or rounds that failed."""
+
     def over(self, state: State, why: str) -> None:
         """There will be no further round; the sites are told afterwards."""
 
@@ -78,6 +81,10 @@ class _Stall:
     doomed: int = 0
     """How many of the last of them failed in the same way, which those who are away cannot mend."""
     _faults: frozenset[tuple[str, str]] = frozenset()
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether it is longer than a site takes to start."""
+        return now - self.began >= _SETTLING
 
     def note(self, error: TooFewSitesError) -> None:
         """Look at one more try."""
@@ -173,6 +180,9 @@ class Server:
             self._check_stopped()
             try:
                 self._declare(federation)
+                if stall is not None:
+                    rounds.check_enough()
+                    self._tell_vain(stall)
                 self._make(rounds)
                 stall = None
             except TooFewSitesError as error:
@@ -186,10 +196,17 @@ class Server:
                     )
                 if now >= self._give_up_at(stall):
                     return self._give_up(f"stalled for too long: {error}")
-                lasts = now - stall.began >= _SETTLING
-                (self.teller.stalled if lasts else self.teller.waits)(self._state, str(error))
+                (self.teller.stalled if stall.lasts(now) else self.teller.waits)(
+                    self._state, str(error)
+                )
                 self.signals.wait(stall.pause(error))
         return why
+
+    def _tell_vain(self, stall: _Stall) -> None:
+        """Waiting is no useful work, but for the sites' own start at the very beginning."""
+        is_start = not self._state.rounds and not stall.refused
+        if not is_start or stall.lasts(datetime.now(UTC)):
+            self.teller.in_vain()
 
     def _make(self, rounds: Rounds) -> None:
         began = time.monotonic()
@@ -206,6 +223,7 @@ class Server:
     def _give_up(self, words: str) -> str:
         if self.task.on_stalled is OnStalled.FAIL or not self._state.rounds:
             raise StalledError(words)
+        self.teller.in_vain()
         return words
 
     def _declare(self, federation: Federation) -> None:

@@ -65,7 +65,8 @@ def _files(attempt: Attempt) -> SiteFiles:
 class _Told:
     """A trainer whose progress is told.
 
-    The work of a round is kept once the server asks for the next: it has a checkpoint then.
+    The work of a round is kept once the server asks for the next: it has a checkpoint then. If the
+    server asks for the same one again, the work was in vain.
     """
 
     def __init__(self, trainer: Trainer, rounds: int) -> None:
@@ -84,6 +85,8 @@ class _Told:
         """One round's work."""
         number = round_of(content)
         is_kept = 0 < self._last < number
+        if number <= self._last:
+            REPORTER.discard()
         self._last = number
         share = 100.0 * (number - 1) / self._rounds
         progress.report(
