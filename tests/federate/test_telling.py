@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from flwr.app import ConfigRecord, RecordDict
 from green_api.errors import TaskConfigError
 from green_api.federate import Federate
+from green_api.learning import Data
+from green_jobs.data import TEST, TRAIN, load
 from green_jobs.models import Net
 from green_jobs.tasks.federate.parts import labels_of, part_of
 from green_jobs.tasks.federate.patience import LEAST_WAIT, give_up_at
@@ -95,6 +98,29 @@ def test_a_site_of_its_own_has_all_of_its_data() -> None:
     pairs = [(torch.zeros(1), 1), (torch.ones(1), 0)]
     assert part_of(task, "a", pairs) is pairs
     np.testing.assert_array_equal(labels_of(pairs), [1, 0])
+
+
+def test_a_site_needs_no_test_part_and_the_server_no_training_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ward.py").write_text(
+        "import torch\n"
+        "pairs = [(torch.zeros(1), 0)]\n"
+        "def here(): return {'train': pairs}\n"
+        "def there(): return {'train': [], 'test': pairs}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    here, there = (Data(entrypoint=f"ward:{name}") for name in ("here", "there"))
+    assert len(load(here, "data", [TRAIN]).train) == 1
+    assert load(there, "data", [TEST]).train is None
+    with pytest.raises(
+        TaskConfigError, match="'ward:here': returned dict; return a mapping with test"
+    ):
+        load(here, "data", [TEST])
+    with pytest.raises(TaskConfigError, match="'ward:there': train is no filled"):
+        load(there, "data", [TRAIN])
+    with pytest.raises(TaskConfigError, match="with train and test"):
+        load(here, "data")
 
 
 def test_more_sites_than_examples_are_named() -> None:

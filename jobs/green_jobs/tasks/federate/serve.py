@@ -55,7 +55,7 @@ def serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signal
     """
     task = attempt.task
     device = prepare_torch(attempt.document)
-    sets = data.load(task.data, f"{FIELD}.data")
+    sets = data.load(task.data, f"{FIELD}.data", [data.TEST])
     seed_all(derive(task.seed, "original"))
     net = Net.build(task.model, f"{FIELD}.model")
     check_fit(net, sets, f"{FIELD}.model", FIELD)

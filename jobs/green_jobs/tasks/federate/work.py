@@ -36,7 +36,8 @@ def work(attempt: Attempt, signals: Signals) -> None:
     device = prepare_torch(attempt.document)
     net = Net.build(task.model, f"{FIELD}.model")
     net.module.to(device)
-    dataset = part_of(task, name, data.load(task.data, f"{FIELD}.data").train)
+    sets = data.load(task.data, f"{FIELD}.data", [data.TRAIN])
+    dataset = part_of(task, name, sets.train)
     trainer = _Told(Trainer(task, name, net.module, dataset, task.seed), task.rounds)
     if len(set(labels_of(dataset).tolist())) == 1:
         _LOG.warning("site %s: its data holds one class only", name)
