@@ -123,9 +123,18 @@ def test_a_site_needs_no_test_part_and_the_server_no_training_part(
         load(here, "data")
 
 
-def test_more_sites_than_examples_are_named() -> None:
-    with pytest.raises(TaskConfigError, match=r"partition.sites: 4: the data set has 3 examples"):
-        part_of(a_task(), "site-0", TensorDataset(torch.zeros(3), torch.zeros(3)))
+def test_more_sites_than_there_are_examples_for_are_named() -> None:
+    says = r"partition.sites: 4: the data set has 7 examples, and each site needs 2; ask for fewer"
+    with pytest.raises(TaskConfigError, match=says):
+        part_of(a_task(), "site-0", TensorDataset(torch.zeros(7), torch.zeros(7)))
+
+
+def test_no_part_is_too_small_to_train_on() -> None:
+    task = a_task(partition={"sites": 4, "dirichlet": 0.05})
+    data = TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64))
+    net = Net.build(task.model).module
+    for name in task.names:
+        assert Trainer(task, name, net, part_of(task, name, data), 0).examples == 2
 
 
 def message(module: nn.Module) -> RecordDict:
