@@ -289,3 +289,19 @@ def test_a_site_that_is_asked_for_a_round_again_says_that_its_work_was_in_vain(
         config = ConfigRecord({"server-round": number})
         told.handle(RecordDict({"arrays": pack(START), CONFIG: config}))
         assert (reporter.state.saved, reporter.state.discarded) == (saved, discarded)
+
+
+def test_a_site_that_was_away_declares_anew(world: Callable[..., World]) -> None:
+    federation = world(rounds=3)
+    back = federation.members["site-1"]
+
+    def evaluate(_: object) -> float:
+        federation.grid.offline = {"site-1"} if not federation.grid.offline else set()
+        back.examples = 2 * EXAMPLES
+        return 0.5
+
+    federation.server.evaluate = evaluate
+    state = federation.run()
+    assert back.asked == ["declare", 1, "declare", 3]
+    assert [r.examples.get("site-1") for r in state.rounds] == [EXAMPLES, None, 2 * EXAMPLES]
+    assert state.rounds[2].dropped == {}

@@ -227,8 +227,13 @@ class Server:
         return words
 
     def _declare(self, federation: Federation) -> None:
-        """Ask those who are new how many examples they have: no update may claim more."""
+        """Ask those who are new how many examples they have: no update may claim more.
+
+        One that was away is new again: it may have been started with other data.
+        """
         missing = set(federation.missing())
+        for site in missing:
+            self._examples.pop(site, None)
         new = [s for s in federation.ids if s not in missing and s not in self._examples]
         wait = min(_DECLARE_TIME, self.task.round_timeout)
         replies = federation.ask(_messages(federation, new, DECLARE), wait) if new else {}
