@@ -128,6 +128,12 @@ class Site(Model):
             holds=lambda s: s.name != SERVER,
             field="name",
         ),
+        Rule(
+            cel="!has(self.resources) || self.resources.gpus <= 1",
+            message="a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
+            holds=lambda s: s.resources is None or s.resources.gpus <= 1,
+            field="resources",
+        ),
     )
 
 

@@ -339,6 +339,19 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "minSites is more than there are sites; lower it or add sites",
     ),
     (
+        changed(compress(), {"resources": {"gpus": 2}}),
+        "spec.resources",
+        "",
+        "compress and federate use one GPU, more would stay idle: set resources.gpus to 1 or 0; a "
+        "train task may have more",
+    ),
+    (
+        federate(sites__1__resources={"gpus": 2}),
+        "spec.task.federate.sites[1].resources",
+        "",
+        "a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
+    ),
+    (
         federate(roundTimeout="500ms"),
         "spec.task.federate.roundTimeout",
         "500ms",
@@ -491,7 +504,7 @@ TRANSITIONS: dict[str, tuple[str, list[Manifest]]] = {
         ],
     ),
     f"storage {NEW_JOB}": ("spec.storage", [{"storage": {"claimName": "other"}}]),
-    f"spec.resources {FIRST_START}": ("spec", [{"resources": {"gpus": 2}}]),
+    f"spec.resources {FIRST_START}": ("spec", [{"resources": {"gpus": 1}}]),
     f"spec.placement {FIRST_START}": (
         "spec",
         [{"placement": {"zones": ["fr"]}}, {"placement": None}],

@@ -90,6 +90,18 @@ def test_every_example_is_valid(path: Path) -> None:
             "strategy.trimmedShare (0.2 where it is not given) must be 1 at least: raise one of them",
         ),
         (
+            {"task": compress(), "resources": {"gpus": 8}},
+            "spec.resources: compress and federate use one GPU, more would stay idle: set "
+            "resources.gpus to 1 or 0",
+        ),
+        (
+            {"task": federate(
+                partition=None,
+                sites=[{"name": n, "claimName": n, "resources": {"gpus": 2}} for n in "ab"],
+            )},
+            "spec.task.federate.sites[0].resources: a site trains on one GPU",
+        ),
+        (
             {"task": federate(roundTimeout="500ms")},
             "spec.task.federate.roundTimeout: '500ms': roundTimeout must be at least 1s",
         ),
@@ -286,10 +298,13 @@ OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
     Pod: st.lists(st.sampled_from(["GREEN_A", "PATH"]), max_size=2).map(
         lambda names: {"env": [{"name": n} for n in names]}
     ),
-    JobSpec: st.tuples(st.sampled_from(TASKS), st.booleans(), st.booleans()).map(
+    JobSpec: st.tuples(
+        st.sampled_from(TASKS), st.booleans(), st.booleans(), st.integers(0, 3)
+    ).map(
         lambda t: {
             "task": t[0],
             "schedule": {"policy": "Immediately", "interruptible": t[1]},
+            "resources": {"gpus": t[3]},
         }
         | ({"storage": {"claimName": "c"}} if t[2] else {})
     ),
@@ -298,7 +313,10 @@ OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
     ),
     Strategy: strategies,
     Federate: federates,
-    Site: st.sampled_from(["a", "server"]).map(lambda n: {"name": n, "claimName": "c"}),
+    Site: st.fixed_dictionaries(
+        {"name": st.sampled_from(["a", "server"]), "claimName": st.just("c")},
+        optional={"resources": st.integers(0, 3).map(lambda n: {"gpus": n})},
+    ),
     Step: steps,
     Compress: compresses,
     OriginalModel: nets,
