@@ -27,6 +27,10 @@ class LoopGrid(Grid):
         self._hung: dict[int, range] = {}
         self._got: Counter[int] = Counter()
 
+    def replace(self, name: str, handle: Handle) -> None:
+        """Another one answers for the node."""
+        self._handles[self.ids[name]] = handle
+
     def hang(self, name: str, *, first: int, count: int) -> None:
         """The node is there, but its messages from that one on, counted from 1, have no answer."""
         self._hung[self.ids[name]] = range(first, first + count)

@@ -6,27 +6,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 from green_api.errors import TaskConfigError
-from green_jobs import progress
+from green_jobs import checkpoint, progress
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.lock import Lock
 from green_jobs.reporter import Reporter
 from green_jobs.tasks.federate import server as server_module
-from green_jobs.tasks.federate import work
+from green_jobs.tasks.federate import serve, work
 from green_jobs.tasks.federate.errors import StalledError
 from green_jobs.tasks.federate.link import ServerFiles
-from green_jobs.tasks.federate.records import CONFIG, WHAT, pack, reply, unpack
+from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, WHAT, pack, reply, unpack
 from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State
 from green_jobs.tasks.federate.trainer import round_of
 
 from tests.federate.loop import LoopGrid
-from tests.federate.test_rounds import a_task
+from tests.federate.test_rounds import a_round, a_task
 
 START = {"w": np.zeros(3, np.float32)}
 EXAMPLES = 10
@@ -305,3 +306,58 @@ def test_a_site_that_was_away_declares_anew(world: Callable[..., World]) -> None
     assert back.asked == ["declare", 1, "declare", 3]
     assert [r.examples.get("site-1") for r in state.rounds] == [EXAMPLES, None, 2 * EXAMPLES]
     assert state.rounds[2].dropped == {}
+
+
+def test_a_full_disk_is_told_and_the_rounds_go_on(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = world(rounds=3)
+    written = checkpoint.write_atomically
+    refused: list[Path] = []
+
+    def refuse_once(path: Path, content: bytes) -> None:
+        if not refused:
+            refused.append(path)
+            raise OSError(28, "No space left on device")
+        written(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", refuse_once)
+    federation.run()
+    assert federation.told.words[1:4] == ["round 1 unsaved", "round 2", "round 3"]
+    stored = federation.store.load()
+    assert stored is not None
+    found = State.from_checkpoint(stored, federation.task)
+    assert found is not None
+    assert len(found.rounds) == 3
+
+
+def test_what_a_full_disk_costs_is_in_the_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Reporter(tmp_path / "state")
+    monkeypatch.setattr(serve, "REPORTER", reporter)
+    monkeypatch.setattr(progress, "REPORTER", reporter)
+    attempt: Any = SimpleNamespace(task=a_task())
+    teller = serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
+    state = State(weights=START, rounds=[a_round(1, 0.5)])
+    teller.went_on(state, is_saved=False)
+    assert "checkpoint cannot be written: is the disk full?" in reporter.state.phase
+    assert reporter.state.saved == 0
+    teller.went_on(state, is_saved=True)
+    assert (reporter.state.phase, reporter.state.saved) == ("round 2 of 5", 1)
+
+
+def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:
+    federation = world(rounds=1, minSites=3)
+    large = federation.members["site-2"]
+    federation.grid.replace("site-2", lambda content: _larger(large.handle(content)))
+    federation.server.max_update_bytes = 1000
+    state = federation.run()
+    assert state.rounds[0].sites == ["site-0", "site-1", "site-3"]
+    assert state.rounds[0].dropped["site-2"].endswith("bytes, at most 1000 are taken")
+
+
+def _larger(answer: RecordDict) -> RecordDict:
+    if dict(answer[METRICS]).get("loss") is not None:
+        answer[ARRAYS] = pack({"w": np.zeros(1000, np.float32)})
+    return answer
