@@ -17,8 +17,8 @@ from green_jobs import checkpoint, progress
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.lock import Lock
 from green_jobs.reporter import Reporter
-from green_jobs.tasks.federate import server as server_module
 from green_jobs.tasks.federate import serve, work
+from green_jobs.tasks.federate import server as server_module
 from green_jobs.tasks.federate.errors import StalledError
 from green_jobs.tasks.federate.link import ServerFiles
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, WHAT, pack, reply, unpack

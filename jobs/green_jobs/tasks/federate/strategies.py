@@ -67,7 +67,8 @@ def merge_buffers(task: Federate, updates: Sequence[Update], buffers: Weights) -
         else:
             new = np.average(values, axis=0, weights=examples)
         # Of whole numbers, such as batch norm's counters, a mean is none.
-        merged[name] = np.asarray(new).astype(old.dtype)
+        whole = np.issubdtype(old.dtype, np.integer)
+        merged[name] = np.asarray(np.rint(new) if whole else new).astype(old.dtype)
     return merged
 
 
