@@ -207,20 +207,20 @@ def test_bad_updates_are_named_and_the_round_goes_on(strategy: dict[str, Any]) -
     assert all(np.isfinite(w).all() for w in state.weights.values())
 
 
-LEARNS = [
+LEARNS: list[tuple[dict[str, Any], float]] = [
     ({"name": "FedAvg"}, 0.95),
     ({"name": "FedProx"}, 0.95),
     ({"name": "FedAdam"}, 0.95),
     ({"name": "FedTrimmedAvg"}, 0.95),
-    ({"name": "Krum", "maliciousSites": 1}, 0.9),
+    # It takes one site's net, and each has few of some classes.
+    ({"name": "Krum", "maliciousSites": 1}, 0.7),
 ]
 
 
-@pytest.mark.parametrize(("strategy", "accuracy"), LEARNS, ids=lambda s: s["name"] if isinstance(s, dict) else "")  # fmt: skip
+@pytest.mark.parametrize(("strategy", "accuracy"), LEARNS, ids=[s["name"] for s, _ in LEARNS])
 def test_with_its_defaults_each_strategy_learns_and_goes_on_learning(
     strategy: dict[str, Any], accuracy: float
 ) -> None:
-    """Steps on batch norm's buffers made a net of no numbers, by trial, within 20 rounds."""
     sites = Sites(a_task(strategy=strategy, partition={"sites": LEAST}, minSites=LEAST))
     rounds = sites.rounds()
     state = State(weights=sites.start)
@@ -273,10 +273,13 @@ def test_krum_goes_by_the_parameters_and_a_median_takes_the_place_of_a_mean() ->
 
 
 def test_adam_steps_on_parameters_and_the_buffers_are_a_mean_by_examples() -> None:
+    """A variance that Adam steps on is below zero after this round, and the net gives no numbers."""
     sites = Shifted(name="FedAdam")
-    state = sites.next(State(weights=sites.start))
+    sites.shifts = [-0.012, -0.011, -0.01, -0.009, -0.008]
+    start = sites.start | {"1.running_var": np.full(3, 0.02, np.float32)}
+    state = sites.next(State(weights=start))
     mean = np.average(sites.shifts, weights=list(sites.examples.values()))
-    np.testing.assert_allclose(state.weights["1.running_var"], 1 + mean, rtol=1e-6)
+    np.testing.assert_allclose(state.weights["1.running_var"], 0.02 + mean, rtol=1e-5)
     assert {n.partition("/")[2] for n in state.moments} == set(trained_names(sites.module))
 
 

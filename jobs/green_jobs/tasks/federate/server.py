@@ -238,8 +238,9 @@ class Server:
         wait = min(_DECLARE_TIME, self.task.round_timeout)
         replies = federation.ask(_messages(federation, new, DECLARE), wait) if new else {}
         for site, message in replies.items():
-            is_answer = isinstance(message, Message) and not message.has_error()
-            metrics = message.content.get(METRICS) if is_answer else None
+            if isinstance(message, str) or message.has_error():
+                continue
+            metrics = message.content.get(METRICS)
             count = metrics.get("examples") if isinstance(metrics, MetricRecord) else None
             if isinstance(count, int) and count > 0:
                 self._examples[site] = count

@@ -1,9 +1,9 @@
 """Flower's strategies from a manifest, and what of them has to survive a suspension.
 
 A strategy sees the trained parameters alone. Buffers, such as batch norm's statistics, are no place
-to step or to measure distances in: by trial, FedAdam makes variances negative, and Krum with batch
-norm's counters of steps takes the update whose site has the usual number of examples. They are
-merged beside it.
+to step or to measure distances in: FedAdam's step can make a variance negative, and in Krum's
+distances batch norm's counters of steps outweigh all else, so that it chooses by how many examples
+a site has. They are merged beside it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def merge_buffers(task: Federate, updates: Sequence[Update], buffers: Weights) -
     examples = [cast("int", update.metrics["num-examples"]) for update in updates]
     merged: Weights = {}
     for name, old in buffers.items():
-        values = np.stack([update.arrays[name] for update in updates])
+        values: npt.NDArray[Any] = np.stack([update.arrays[name] for update in updates])
         if task.strategy.name in _ROBUST:
             new = np.median(values, axis=0)
         else:
