@@ -165,6 +165,8 @@ class Mark(StrEnum):
     """A journal boundary."""
     SAVED = "Saved"
     """The work done up to this moment is in a checkpoint that stands."""
+    DISCARDED = "Discarded"
+    """The work done since the last save, or since work began, was in vain: it is not useful."""
     ENDED = "Ended"
     """The attempt ended by itself or by SIGTERM."""
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, StringConstraints
 
-from green_api.base import DnsSubdomain, Duration, Model, Rule, ZoneName, exactly_one
+from green_api.base import (
+    DnsSubdomain,
+    Duration,
+    Model,
+    Rule,
+    ZoneName,
+    exactly_one,
+    is_duration,
+)
 from green_api.learning import Data, Export, LearningRate, Network
 from green_api.resources import Resources
 
@@ -16,6 +25,9 @@ SERVER: Final = "server"
 """The role that makes the rounds; every other one is a site, by its name."""
 MAX_SITES: Final = 32
 """Rules that compare each site with each cost the square of it, and a status holds a row for each."""
+
+DEFAULT_CUT: Final = 0.2
+"""Of FedTrimmedAvg; a rule goes by it too."""
 
 SiteName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=32)
@@ -38,19 +50,52 @@ class StrategyName(StrEnum):
     """The update that is nearest to the others (Blanchard et al. 2017)."""
 
 
+def _belongs(field: str, owner: StrategyName, value: Callable[[Any], object]) -> Rule:
+    return Rule(
+        cel=f"!has(self.{field}) || self.name == '{owner}'",
+        message=f"{field} belongs to {owner}: set strategy.name to it or remove {field}",
+        holds=lambda strategy: value(strategy) is None or strategy.name is owner,
+        field=field,
+    )
+
+
 class Strategy(Model):
     """How updates become the next global weights."""
 
     name: StrategyName = StrategyName.FED_AVG
     """The strategy."""
-    proximal_mu: Annotated[float, Field(ge=0, le=100)] = 0.01
-    """FedProx: weight of the distance to the global weights in a site's loss."""
-    adam_learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """FedAdam: step of the server."""
-    trimmed_share: Annotated[float, Field(ge=0, le=0.45)] = 0.2
-    """FedTrimmedAvg: share of the values that is cut at each end."""
-    malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] = 0
-    """Krum: how many sites may be malicious."""
+    proximal_mu: Annotated[float, Field(ge=0, le=100)] | None = None
+    """FedProx: weight of the distance to the global weights in a site's loss; by default 0.01."""
+    adam_learning_rate: Annotated[float, Field(gt=0, le=100)] | None = None
+    """FedAdam: step of the server; by default 0.1."""
+    trimmed_share: Annotated[float, Field(ge=0, le=0.45)] | None = None
+    """FedTrimmedAvg: share of the values that is cut at each end; by default 0.2. Times `minSites` it must be 1 at least."""
+    malicious_sites: Annotated[int, Field(ge=0, le=MAX_SITES)] | None = None
+    """Krum: how many sites may be malicious; by default none. `minSites` must be twice that and 3 at least."""
+
+    # Not defaults of the schema: the API server would write them into every job, also where another
+    # strategy is asked for, and nobody could tell that they were meant.
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _belongs("proximalMu", StrategyName.FED_PROX, lambda s: s.proximal_mu),
+        _belongs("adamLearningRate", StrategyName.FED_ADAM, lambda s: s.adam_learning_rate),
+        _belongs("trimmedShare", StrategyName.FED_TRIMMED_AVG, lambda s: s.trimmed_share),
+        _belongs("maliciousSites", StrategyName.KRUM, lambda s: s.malicious_sites),
+    )
+
+    @property
+    def mu(self) -> float:
+        """FedProx's weight of the distance, given or not."""
+        return 0.01 if self.proximal_mu is None else self.proximal_mu
+
+    @property
+    def step(self) -> float:
+        """FedAdam's step, given or not."""
+        return 0.1 if self.adam_learning_rate is None else self.adam_learning_rate
+
+    @property
+    def cut(self) -> float:
+        """FedTrimmedAvg's share at each end, given or not."""
+        return DEFAULT_CUT if self.trimmed_share is None else self.trimmed_share
 
 
 class Partition(Model):
@@ -82,6 +127,12 @@ class Site(Model):
             message=f"{SERVER} is the name of the federation's own server: choose another",
             holds=lambda s: s.name != SERVER,
             field="name",
+        ),
+        Rule(
+            cel="!has(self.resources) || self.resources.gpus <= 1",
+            message="a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
+            holds=lambda s: s.resources is None or s.resources.gpus <= 1,
+            field="resources",
         ),
     )
 
@@ -141,7 +192,9 @@ class Federate(Model):
     on_stalled: OnStalled = OnStalled.FINISH
     """What happens when too few sites are there for too long."""
     stalled_timeout: Duration = timedelta(hours=1)
-    """How long that is where there is no deadline; with one, as long as it leaves time for the rounds that remain."""
+    """How long that is before the first round, and where there is no deadline; else as long as the deadline leaves time for the rounds that remain. With a deadline 10 minutes at least."""
+    round_timeout: Duration = timedelta(hours=1)
+    """A site that has not answered so long after it was asked is left out of the round; at least 1s."""
     exports: Annotated[list[Export], Field(min_length=1, max_length=2)] = [
         Export.SAFETENSORS,
         Export.ONNX,
@@ -181,6 +234,40 @@ class Federate(Model):
             message="minSites is more than there are sites; lower it or add sites",
             holds=lambda f: f.min_sites <= f.count,
             field="minSites",
+        ),
+        Rule(
+            cel=(
+                f"self.strategy.name != '{StrategyName.KRUM}' || self.minSites >= "
+                "2 * (has(self.strategy.maliciousSites) ? self.strategy.maliciousSites : 0) + 3"
+            ),
+            message="Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the "
+            "malicious ones can win: raise minSites or lower strategy.maliciousSites",
+            holds=lambda f: (
+                f.strategy.name is not StrategyName.KRUM
+                or f.min_sites >= 2 * (f.strategy.malicious_sites or 0) + 3
+            ),
+            field="minSites",
+        ),
+        Rule(
+            cel=(
+                f"self.strategy.name != '{StrategyName.FED_TRIMMED_AVG}' || double(self.minSites) * "
+                "(has(self.strategy.trimmedShare) ? double(self.strategy.trimmedShare) : "
+                f"{DEFAULT_CUT}) >= 1.0"
+            ),
+            message="FedTrimmedAvg would cut nothing: minSites times strategy.trimmedShare "
+            f"({DEFAULT_CUT} where it is not given) must be 1 at least: raise one of them",
+            holds=lambda f: (
+                f.strategy.name is not StrategyName.FED_TRIMMED_AVG
+                or f.min_sites * f.strategy.cut >= 1.0
+            ),
+            field="minSites",
+        ),
+        Rule(
+            cel=f"!{is_duration('self.roundTimeout')} || "
+            "duration(self.roundTimeout) >= duration('1s')",
+            message="roundTimeout must be at least 1s: no site answers sooner",
+            holds=lambda f: f.round_timeout >= timedelta(seconds=1),
+            field="roundTimeout",
         ),
         Rule(
             cel="self.exports.all(e, self.exports.exists_one(f, f == e))",

@@ -258,6 +258,13 @@ class JobSpec(Model):
             holds=lambda s: s.storage is not None or s.task.federate is None,
             field="storage",
         ),
+        Rule(
+            cel="has(self.task.train) || self.resources.gpus <= 1",
+            message="compress and federate use one GPU, more would stay idle: set resources.gpus "
+            "to 1 or 0; a train task may have more",
+            holds=lambda s: s.task.train is not None or s.resources.gpus <= 1,
+            field="resources",
+        ),
     )
 
     def resources_of(self, role: str) -> Resources:

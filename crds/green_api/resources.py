@@ -13,7 +13,7 @@ class Resources(Model):
     """What one pod reserves."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """Whole GPUs."""
+    """Whole GPUs; of the tasks compress and federate one at most, for they use one."""
     cpu: Quantity = "1"
     """CPU cores."""
     memory: Quantity = "2Gi"

@@ -59,6 +59,9 @@ class Recorder:
         span_before, self._span = self._span, self._span_of(moment)
         if state.working and not before.working:
             self._record(Mark.WORKING, moment)
+        # Of both between two looks nobody knows which was first; this way no vain work is kept.
+        if state.discarded > before.discarded:
+            self._record(Mark.DISCARDED, moment)
         if state.saved > before.saved:
             self._record(Mark.SAVED, moment)
         if self._span != span_before:

@@ -41,6 +41,10 @@ class Reporter:
         if urgent or self._clock() >= self._next_write:
             self.flush()
 
+    def discard(self) -> None:
+        """Say that what was done since the last save was in vain, and no useful work."""
+        self.update(urgent=True, discarded=self.state.discarded + 1)
+
     def flush(self) -> None:
         """Write what has not been written; a disk that refuses never stops the work."""
         if self._path is None or not self._pending:

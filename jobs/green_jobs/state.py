@@ -31,6 +31,8 @@ class WorkerState(Model):
     """Start-up and restore are over."""
     saved: Annotated[int, Field(ge=0)] = 0
     """How many checkpoints this attempt has committed; a step up means that one now stands."""
+    discarded: Annotated[int, Field(ge=0)] = 0
+    """How many times it was in vain what had been done since the last checkpoint."""
     done: bool = False
     """The work is complete, whatever signal arrived meanwhile."""
     message: ShortText = ""

@@ -339,6 +339,53 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "minSites is more than there are sites; lower it or add sites",
     ),
     (
+        changed(compress(), {"resources": {"gpus": 2}}),
+        "spec.resources",
+        "",
+        "compress and federate use one GPU, more would stay idle: set resources.gpus to 1 or 0; a "
+        "train task may have more",
+    ),
+    (
+        federate(sites__1__resources={"gpus": 2}),
+        "spec.task.federate.sites[1].resources",
+        "",
+        "a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
+    ),
+    (
+        federate(roundTimeout="500ms"),
+        "spec.task.federate.roundTimeout",
+        "500ms",
+        "roundTimeout must be at least 1s: no site answers sooner",
+    ),
+    (
+        federate(strategy={"name": "Krum"}),
+        "spec.task.federate.minSites",
+        "",
+        "Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the malicious ones "
+        "can win: raise minSites or lower strategy.maliciousSites",
+    ),
+    *(
+        (
+            federate(strategy={"name": "FedAvg", field: value}),
+            f"spec.task.federate.strategy.{field}",
+            "",
+            f"{field} belongs to {owner}: set strategy.name to it or remove {field}",
+        )
+        for field, owner, value in (
+            ("proximalMu", "FedProx", 0.1),
+            ("adamLearningRate", "FedAdam", 0.1),
+            ("trimmedShare", "FedTrimmedAvg", 0.1),
+            ("maliciousSites", "Krum", 1),
+        )
+    ),
+    (
+        federate(strategy={"name": "FedTrimmedAvg", "trimmedShare": 0.45}),
+        "spec.task.federate.minSites",
+        "",
+        "FedTrimmedAvg would cut nothing: minSites times strategy.trimmedShare (0.2 where it is not "
+        "given) must be 1 at least: raise one of them",
+    ),
+    (
         federate(exports=["Onnx", "Onnx"]),
         "spec.task.federate.exports",
         "",
@@ -457,7 +504,7 @@ TRANSITIONS: dict[str, tuple[str, list[Manifest]]] = {
         ],
     ),
     f"storage {NEW_JOB}": ("spec.storage", [{"storage": {"claimName": "other"}}]),
-    f"spec.resources {FIRST_START}": ("spec", [{"resources": {"gpus": 2}}]),
+    f"spec.resources {FIRST_START}": ("spec", [{"resources": {"gpus": 1}}]),
     f"spec.placement {FIRST_START}": (
         "spec",
         [{"placement": {"zones": ["fr"]}}, {"placement": None}],

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from flwr.app import MetricRecord, RecordDict
+from green_api.errors import TaskConfigError
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.tasks import serve_tasks
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, pack, unpack
@@ -19,6 +20,9 @@ def handle(content: RecordDict) -> RecordDict:
     if config.get("fail") == sys.argv[3]:
         msg = "this site's disk is gone"
         raise OSError(msg)
+    if config.get("unfit") == sys.argv[3]:
+        msg = "spec.task.federate.model: is another net"
+        raise TaskConfigError(msg)
     time.sleep(float(str(config.get("seconds", 0))))
     weights = {name: w + 1 for name, w in unpack(content[ARRAYS]).items()}  # type: ignore[arg-type]
     return RecordDict({ARRAYS: pack(weights), METRICS: MetricRecord({"pid": os.getpid()})})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from flwr.app import Message, RecordDict
-from flwr.app.error import Error
 from flwr.serverapp.grid import Grid
 from flwr.supercore.run import Run
 from green_jobs.tasks.federate.flower.grid import identify
+from green_jobs.tasks.federate.flower.tasks import failure_of
 
 Handle = Callable[[RecordDict], RecordDict]
 
@@ -20,8 +21,19 @@ class LoopGrid(Grid):
         identify(1, 1, 1)
         self.ids = {name: number for number, name in enumerate(handles, 1)}
         self._handles = {self.ids[name]: handle for name, handle in handles.items()}
+        self._sent = 0
         self._replies: dict[str, Message] = {}
         self.offline: set[str] = set()
+        self._hung: dict[int, range] = {}
+        self._got: Counter[int] = Counter()
+
+    def replace(self, name: str, handle: Handle) -> None:
+        """Another one answers for the node."""
+        self._handles[self.ids[name]] = handle
+
+    def hang(self, name: str, *, first: int, count: int) -> None:
+        """The node is there, but its messages from that one on, counted from 1, have no answer."""
+        self._hung[self.ids[name]] = range(first, first + count)
 
     def set_run(self, run: Run) -> None:
         raise NotImplementedError
@@ -43,13 +55,18 @@ class LoopGrid(Grid):
         return [self._answer(message) for message in messages]
 
     def _answer(self, message: Message) -> str:
-        message_id = f"m{len(self._replies)}-{message.metadata.dst_node_id}"
+        self._sent += 1
+        message_id = f"m{self._sent}"
         message.metadata.__dict__["_message_id"] = message_id
+        node = message.metadata.dst_node_id
+        self._got[node] += 1
+        if self._got[node] in self._hung.get(node, ()):
+            return message_id
         try:
             content = self._handles[message.metadata.dst_node_id](message.content)
             reply = Message(content, reply_to=message)
-        except RuntimeError as error:
-            reply = Message(Error(code=1, reason=str(error)), reply_to=message)
+        except Exception as error:
+            reply = Message(failure_of(error), reply_to=message)
         self._replies[message_id] = reply
         return message_id
 

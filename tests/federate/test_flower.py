@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp.grid import Grid
+from green_jobs.tasks.federate.errors import CONFIG_CODE
 from green_jobs.tasks.federate.flower.grid import open_grid, register_sites
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
@@ -164,6 +165,12 @@ def test_sites_answer_round_after_round_from_one_process_and_a_failure_is_told(
         second = federation.ask(grid, fail="b")
         assert second["b"].has_error()
         assert "this site's disk is gone" in second["b"].error.reason
+        assert second["b"].error.code != CONFIG_CODE
+        unfit = federation.ask(grid, unfit="a")["a"].error
+        assert (unfit.code, unfit.reason) == (
+            CONFIG_CODE,
+            "spec.task.federate.model: is another net",
+        )
         third = federation.ask(grid)
         assert {s: pid_of(m) for s, m in third.items()} == {s: pid_of(m) for s, m in first.items()}
 

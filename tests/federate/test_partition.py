@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
-from green_jobs.tasks.federate.partition import dirichlet_parts, even_parts
+from green_jobs.tasks.federate.partition import LEAST, dirichlet_parts, even_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
 SEEDS = st.integers(0, 2**31)
 
 
-@given(st.integers(2, 300), st.integers(2, 20), SEEDS)
+@given(st.integers(40, 300), st.integers(2, 20), SEEDS)
 def test_even_parts_differ_by_one_at_most(examples: int, sites: int, seed: int) -> None:
     parts = even_parts(examples, sites, seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(examples))
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= LEAST
 
 
 @given(
-    st.lists(st.integers(0, 9), min_size=20, max_size=300),
+    st.lists(st.integers(0, 9), min_size=40, max_size=300),
     st.integers(2, 20),
     st.floats(0.05, 100),
     SEEDS,
 )
-def test_no_example_is_lost_or_given_twice_and_no_site_is_empty(
+def test_no_example_is_lost_or_given_twice_and_each_site_has_two(
     labels: list[int], sites: int, concentration: float, seed: int
 ) -> None:
     parts = dirichlet_parts(np.asarray(labels), sites, concentration, seed)
     assert len(parts) == sites
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
-    assert min(len(part) for part in parts) >= 1
+    assert min(len(part) for part in parts) >= LEAST
     again = dirichlet_parts(np.asarray(labels), sites, concentration, seed)
     assert all((a == b).all() for a, b in zip(parts, again, strict=True))
 

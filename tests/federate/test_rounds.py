@@ -11,6 +11,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
+from green_api.errors import TaskConfigError
 from green_api.federate import Federate
 from green_jobs import data
 from green_jobs.checkpoint import CheckpointStore
@@ -19,7 +20,7 @@ from green_jobs.lock import Lock
 from green_jobs.models import Net
 from green_jobs.tasks.federate.errors import RoundAbandonedError
 from green_jobs.tasks.federate.partition import dirichlet_parts
-from green_jobs.tasks.federate.records import gather, pack, spread, unpack
+from green_jobs.tasks.federate.records import gather, pack, reply, spread, unpack
 from green_jobs.tasks.federate.rounds import (
     Federation,
     Rounds,
@@ -27,7 +28,8 @@ from green_jobs.tasks.federate.rounds import (
     is_over,
 )
 from green_jobs.tasks.federate.state import Round, State, Weights
-from green_jobs.tasks.federate.trainer import Trainer, get_weights, set_weights
+from green_jobs.tasks.federate.trainer import Trainer, get_weights, set_weights, trained_names
+from torch import nn
 from torch.utils.data import Subset
 
 from tests.federate.loop import Handle, LoopGrid
@@ -40,6 +42,8 @@ STRATEGIES = [
     {"name": "FedTrimmedAvg"},
     {"name": "Krum", "maliciousSites": 1},
 ]
+LEAST = 5
+"""Sites that each of them can do with."""
 
 
 def a_task(**changes: Any) -> Federate:
@@ -82,7 +86,8 @@ class Sites:
         )  # fmt: skip
 
     def rounds(self, **changes: Any) -> Rounds:
-        return Rounds(self.task, self.federation(**changes), self.accuracy, SEED)
+        trained = trained_names(self.module)
+        return Rounds(self.task, self.federation(**changes), trained, self.accuracy, SEED)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +125,7 @@ def test_five_rounds_are_plain_flowers_fedavg(sites: Sites) -> None:
 def test_a_training_that_was_left_goes_on_as_if_it_had_not_been(
     strategy: dict[str, Any], tmp_path: Path
 ) -> None:
-    task = a_task(strategy=strategy)
+    task = a_task(strategy=strategy, partition={"sites": LEAST}, minSites=LEAST)
     sites = Sites(task)
     whole = State(weights=sites.start)
     rounds = sites.rounds()
@@ -183,7 +188,7 @@ def empty(_: RecordDict) -> RecordDict:
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s["name"])
 def test_bad_updates_are_named_and_the_round_goes_on(strategy: dict[str, Any]) -> None:
-    task = a_task(strategy=strategy, partition={"sites": 7})
+    task = a_task(strategy=strategy, partition={"sites": 4 + LEAST}, minSites=LEAST)
     sites = Sites(task)
     honest = dict(sites.handles)
     bad: Mapping[str, tuple[Handle, str]] = {
@@ -195,11 +200,96 @@ def test_bad_updates_are_named_and_the_round_goes_on(strategy: dict[str, Any]) -
     rounds = sites.rounds(handles={name: handle for name, (handle, _) in bad.items()})
     state = rounds.next(State(weights=sites.start))
     (done,) = state.rounds
-    assert done.sites == ["site-4", "site-5", "site-6"]
+    assert done.sites == task.names[4:]
     assert done.dropped.keys() == bad.keys()
     for name, (_, says) in bad.items():
         assert says in done.dropped[name]
     assert all(np.isfinite(w).all() for w in state.weights.values())
+
+
+LEARNS: list[tuple[dict[str, Any], float]] = [
+    ({"name": "FedAvg"}, 0.95),
+    ({"name": "FedProx"}, 0.95),
+    ({"name": "FedAdam"}, 0.95),
+    ({"name": "FedTrimmedAvg"}, 0.95),
+    # It takes one site's net, and each has few of some classes.
+    ({"name": "Krum", "maliciousSites": 1}, 0.7),
+]
+
+
+@pytest.mark.parametrize(("strategy", "accuracy"), LEARNS, ids=[s["name"] for s, _ in LEARNS])
+def test_with_its_defaults_each_strategy_learns_and_goes_on_learning(
+    strategy: dict[str, Any], accuracy: float
+) -> None:
+    sites = Sites(a_task(strategy=strategy, partition={"sites": LEAST}, minSites=LEAST))
+    rounds = sites.rounds()
+    state = State(weights=sites.start)
+    for _ in range(25):
+        state = rounds.next(state)
+    assert min(r.accuracy for r in state.rounds[-5:]) > accuracy
+    assert all((w >= 0).all() for n, w in state.weights.items() if n.endswith("running_var"))
+
+
+class Shifted:
+    """Five sites that train nothing: each sends the weights it was given, shifted."""
+
+    def __init__(self, **strategy: Any) -> None:
+        self.shifts = [0.0, 1.0, 1.1, 1.2, 9.0]
+        self.counts = [5.0, 5.0, 5000.0, 5.0, 7.0]
+        """What batch norm's counter of steps grows by."""
+        self.task = a_task(strategy=strategy, partition={"sites": 5}, minSites=5)
+        self.module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+        self.start = get_weights(self.module)
+        self.examples = {name: 10 * n for n, name in enumerate(self.task.names, 1)}
+
+    def handle(self, place: int) -> Handle:
+        def handled(content: RecordDict) -> RecordDict:
+            weights = unpack(content["arrays"])  # type: ignore[arg-type]
+            moved = {}
+            for name, old in weights.items():
+                by = self.counts if old.dtype.kind == "i" else self.shifts
+                moved[name] = (old.astype(np.float64) + by[place]).astype(old.dtype)
+            examples = self.examples[self.task.names[place]]
+            return reply(moved, {"num-examples": examples, "loss": 1.0, "accuracy": 0.5})
+
+        return handled
+
+    def next(self, state: State) -> State:
+        grid = LoopGrid({name: self.handle(n) for n, name in enumerate(self.task.names)})
+        federation = Federation(
+            grid, grid.ids, self.examples, 10**8, pause=lambda _: None, is_stopped=lambda: False
+        )
+        trained = trained_names(self.module)
+        return Rounds(self.task, federation, trained, lambda _: 0.5, SEED).next(state)
+
+
+def test_krum_goes_by_the_parameters_and_a_median_takes_the_place_of_a_mean() -> None:
+    sites = Shifted(name="Krum", maliciousSites=1)
+    state = sites.next(State(weights=sites.start))
+    np.testing.assert_allclose(state.weights["0.weight"], sites.start["0.weight"] + 1.1, rtol=1e-6)
+    np.testing.assert_allclose(state.weights["1.running_var"], 1 + 1.1, rtol=1e-6)
+    assert state.weights["1.num_batches_tracked"] == 5
+    assert state.weights["1.num_batches_tracked"].dtype == np.int64
+
+
+def test_adam_steps_on_parameters_and_the_buffers_are_a_mean_by_examples() -> None:
+    """A variance that Adam steps on is below zero after this round, and the net gives no numbers."""
+    sites = Shifted(name="FedAdam")
+    sites.shifts = [-0.012, -0.011, -0.01, -0.009, -0.008]
+    start = sites.start | {"1.running_var": np.full(3, 0.02, np.float32)}
+    state = sites.next(State(weights=start))
+    mean = np.average(sites.shifts, weights=list(sites.examples.values()))
+    np.testing.assert_allclose(state.weights["1.running_var"], 0.02 + mean, rtol=1e-5)
+    assert {n.partition("/")[2] for n in state.moments} == set(trained_names(sites.module))
+
+
+def test_weights_that_are_no_numbers_end_the_task_with_field_and_fix() -> None:
+    sites = Shifted(name="FedAdam")
+    far = {n: np.full_like(w, -3e38) if w.dtype.kind == "f" else w for n, w in sites.start.items()}
+    sites.shifts = [5e38] * 5  # beyond what a difference can hold
+    says = r"spec.task.federate.strategy.adamLearningRate: .*no numbers any more after round 1; lower it"
+    with pytest.raises(TaskConfigError, match=says), np.errstate(all="ignore"):
+        sites.next(State(weights=far))
 
 
 def test_an_update_over_the_limit_is_dropped_before_it_is_opened(sites: Sites) -> None:

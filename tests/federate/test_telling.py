@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from flwr.app import ConfigRecord, RecordDict
 from green_api.errors import TaskConfigError
 from green_api.federate import Federate
+from green_api.learning import Data
+from green_jobs.data import TEST, TRAIN, load
 from green_jobs.models import Net
 from green_jobs.tasks.federate.parts import labels_of, part_of
 from green_jobs.tasks.federate.patience import LEAST_WAIT, give_up_at
@@ -63,6 +66,7 @@ def test_what_each_site_did_is_told() -> None:
 def test_a_stall_is_borne_as_long_as_the_deadline_leaves_time_for_the_rounds(
     done: int, seconds: float, until: timedelta | None
 ) -> None:
+    """Before the first round nobody knows how long they take: the timeout bounds the wait."""
     task = a_task(rounds=5, stalledTimeout="30m")
     rounds = [a_round(n + 1, seconds=seconds) for n in range(done)]
     deadline = None if until is None else NOW + until
@@ -72,6 +76,7 @@ def test_a_stall_is_borne_as_long_as_the_deadline_leaves_time_for_the_rounds(
         return
     needed = timedelta(seconds=seconds * (5 - done)) if done else timedelta(0)
     assert end >= NOW + LEAST_WAIT
+    assert done or end <= NOW + timedelta(minutes=30)
     assert end == NOW + LEAST_WAIT or end + needed <= deadline + timedelta(milliseconds=1)
 
 
@@ -95,9 +100,41 @@ def test_a_site_of_its_own_has_all_of_its_data() -> None:
     np.testing.assert_array_equal(labels_of(pairs), [1, 0])
 
 
-def test_more_sites_than_examples_are_named() -> None:
-    with pytest.raises(TaskConfigError, match=r"partition.sites: 4: the data set has 3 examples"):
-        part_of(a_task(), "site-0", TensorDataset(torch.zeros(3), torch.zeros(3)))
+def test_a_site_needs_no_test_part_and_the_server_no_training_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ward.py").write_text(
+        "import torch\n"
+        "pairs = [(torch.zeros(1), 0)]\n"
+        "def here(): return {'train': pairs}\n"
+        "def there(): return {'train': [], 'test': pairs}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    here, there = (Data(entrypoint=f"ward:{name}") for name in ("here", "there"))
+    assert len(load(here, "data", [TRAIN]).train) == 1
+    assert load(there, "data", [TEST]).train is None
+    with pytest.raises(
+        TaskConfigError, match="'ward:here': returned dict; return a mapping with test"
+    ):
+        load(here, "data", [TEST])
+    with pytest.raises(TaskConfigError, match="'ward:there': train is no filled"):
+        load(there, "data", [TRAIN])
+    with pytest.raises(TaskConfigError, match="with train and test"):
+        load(here, "data")
+
+
+def test_more_sites_than_there_are_examples_for_are_named() -> None:
+    says = r"partition.sites: 4: the data set has 7 examples, and each site needs 2; ask for fewer"
+    with pytest.raises(TaskConfigError, match=says):
+        part_of(a_task(), "site-0", TensorDataset(torch.zeros(7), torch.zeros(7)))
+
+
+def test_no_part_is_too_small_to_train_on() -> None:
+    task = a_task(partition={"sites": 4, "dirichlet": 0.05})
+    data = TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64))
+    net = Net.build(task.model).module
+    for name in task.names:
+        assert Trainer(task, name, net, part_of(task, name, data), 0).examples == 2
 
 
 def message(module: nn.Module) -> RecordDict:

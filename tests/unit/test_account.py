@@ -71,6 +71,36 @@ def test_restarts_and_repeated_work_are_in_the_actual_only() -> None:
     assert statement.counterfactual.grams == pytest.approx(400)
 
 
+def test_what_was_in_vain_is_in_the_actual_only() -> None:
+    """Start-up, an hour's round, an hour of waiting, a round that stands."""
+    marks = [
+        sample(0.5, 1 * KWH, Mark.WORKING),
+        sample(1, 2 * KWH, Mark.SAVED),
+        sample(3, 5 * KWH, Mark.DISCARDED),
+        sample(4, 6 * KWH, Mark.SAVED),
+        sample(5, 8 * KWH, Mark.DISCARDED),
+        sample(6, 9 * KWH, Mark.ENDED),
+    ]
+    one = attempt(0, 6, marks, ok=True)
+    statement = state_account([one], RESERVED, "gb", outlook([100] * 6), T0)
+    assert statement.emissions.grams == pytest.approx(900)
+    assert statement.counterfactual is not None
+    assert statement.counterfactual.grams == pytest.approx(400)
+
+
+def test_the_first_start_up_counts_once_whatever_is_discarded_and_whoever_is_killed() -> None:
+    killed = attempt(
+        0, 3, [sample(1, 1 * KWH, Mark.WORKING), sample(2, 2 * KWH, Mark.DISCARDED), sample(3, 3 * KWH)],
+        uid="a",
+    )  # fmt: skip
+    again = attempt(
+        4, 6, [sample(5, 1 * KWH, Mark.WORKING), sample(6, 2 * KWH, Mark.ENDED)], ok=True, uid="b"
+    )
+    statement = state_account([killed, again], RESERVED, "gb", outlook([100] * 6), T0)
+    assert statement.counterfactual is not None
+    assert statement.counterfactual.grams == pytest.approx(200)
+
+
 def test_an_unseen_tail_is_estimated_from_the_reservation() -> None:
     killed = attempt(0, 2, [sample(1, KWH)])
     nothing_seen = attempt(0, 1, [])
@@ -166,7 +196,7 @@ def test_what_is_heard_later_takes_the_place_of_a_tail() -> None:
     assert statement_of(books).counterfactual == Emissions(round(500 / KWH * 100 * 1e9) / 1e9)
 
 
-marks = st.sampled_from([Mark.BOUNDARY, Mark.SAVED, Mark.WORKING])
+marks = st.sampled_from([Mark.BOUNDARY, Mark.SAVED, Mark.WORKING, Mark.DISCARDED])
 told = st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1e5), marks), max_size=6)
 
 

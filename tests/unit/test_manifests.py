@@ -12,7 +12,7 @@ import yaml
 from green_api.base import Model, format_duration, parse_duration
 from green_api.config import OperatorConfig
 from green_api.errors import InvalidManifestError
-from green_api.federate import Federate, Site
+from green_api.federate import Federate, Site, Strategy
 from green_api.job import GreenTrainingJob, JobSpec, Pod, Schedule
 from green_api.learning import Data
 from green_api.task import Compress, OriginalModel, Step, Task
@@ -71,6 +71,39 @@ def test_every_example_is_valid(path: Path) -> None:
         (
             {"task": federate(minSites=3)},
             "spec.task.federate.minSites: 3: minSites is more than there are sites",
+        ),
+        (
+            {"task": federate(
+                partition={"sites": 4}, minSites=4,
+                strategy={"name": "Krum", "maliciousSites": 1},
+            )},
+            "spec.task.federate.minSites: 4: Krum needs minSites to be 2 * strategy.maliciousSites + 3",
+        ),
+        (
+            {"task": federate(strategy={"name": "FedAvg", "maliciousSites": 1})},
+            "spec.task.federate.strategy.maliciousSites: 1: maliciousSites belongs to Krum: set "
+            "strategy.name to it or remove maliciousSites",
+        ),
+        (
+            {"task": federate(strategy={"name": "FedTrimmedAvg"})},
+            "spec.task.federate.minSites: FedTrimmedAvg would cut nothing: minSites times "
+            "strategy.trimmedShare (0.2 where it is not given) must be 1 at least: raise one of them",
+        ),
+        (
+            {"task": compress(), "resources": {"gpus": 8}},
+            "spec.resources: compress and federate use one GPU, more would stay idle: set "
+            "resources.gpus to 1 or 0",
+        ),
+        (
+            {"task": federate(
+                partition=None,
+                sites=[{"name": n, "claimName": n, "resources": {"gpus": 2}} for n in "ab"],
+            )},
+            "spec.task.federate.sites[0].resources: a site trains on one GPU",
+        ),
+        (
+            {"task": federate(roundTimeout="500ms")},
+            "spec.task.federate.roundTimeout: '500ms': roundTimeout must be at least 1s",
         ),
         (
             {"task": federate(partition=None, sites=[{"name": n, "claimName": "c"} for n in "ab"])},
@@ -177,7 +210,7 @@ def test_durations_survive_a_round_trip(milliseconds: int) -> None:
 
 _CEL = celpy.Environment()
 _RULED: list[type[Model]] = [
-    Schedule, Pod, JobSpec, Task, Step, Compress, Federate, Site, OriginalModel, Data, Source,
+    Schedule, Pod, JobSpec, Task, Step, Compress, Strategy, Federate, Site, OriginalModel, Data, Source,
 ]  # fmt: skip
 
 
@@ -222,12 +255,31 @@ sites = st.lists(
     min_size=1,
     max_size=3,
 )
+
+
+def _misfits(strategy: dict[str, Any]) -> bool:
+    """Its own rules refuse it."""
+    built = _without_rules(Strategy).model_validate(strategy)
+    return not all(rule.holds(built) for rule in Strategy.rules if rule.holds is not None)
+
+
+strategies = st.fixed_dictionaries(
+    {"name": st.sampled_from(["FedAvg", "FedProx", "FedAdam", "FedTrimmedAvg", "Krum"])},
+    optional={
+        "maliciousSites": st.integers(0, 3),
+        "trimmedShare": st.sampled_from([0, 0.1, 0.2, 0.25, 1 / 3, 0.45]),
+        "proximalMu": st.just(0),
+        "adamLearningRate": st.just(1),
+    },
+)
 federates = st.fixed_dictionaries(
     {
         "model": st.just({"builtin": "digits-cnn"}),
         "data": st.just({"builtin": "digits"}),
         "rounds": st.just(1),
-        "minSites": st.integers(1, 4),
+        "minSites": st.integers(1, 8),
+        "roundTimeout": durations,
+        "strategy": strategies.filter(lambda s: not _misfits(s)),
         "exports": st.lists(st.sampled_from(["Safetensors", "Onnx"]), min_size=1, max_size=2),
     },
     optional={"sites": sites, "partition": st.integers(2, 3).map(lambda n: {"sites": n})},
@@ -246,18 +298,25 @@ OBJECTS: dict[type[Model], st.SearchStrategy[dict[str, Any]]] = {
     Pod: st.lists(st.sampled_from(["GREEN_A", "PATH"]), max_size=2).map(
         lambda names: {"env": [{"name": n} for n in names]}
     ),
-    JobSpec: st.tuples(st.sampled_from(TASKS), st.booleans(), st.booleans()).map(
+    JobSpec: st.tuples(
+        st.sampled_from(TASKS), st.booleans(), st.booleans(), st.integers(0, 3)
+    ).map(
         lambda t: {
             "task": t[0],
             "schedule": {"policy": "Immediately", "interruptible": t[1]},
+            "resources": {"gpus": t[3]},
         }
         | ({"storage": {"claimName": "c"}} if t[2] else {})
     ),
     Task: optional(
         compress=st.just(COMPRESS), federate=st.just(FEDERATE), train=st.just({"command": ["x"]})
     ),
+    Strategy: strategies,
     Federate: federates,
-    Site: st.sampled_from(["a", "server"]).map(lambda n: {"name": n, "claimName": "c"}),
+    Site: st.fixed_dictionaries(
+        {"name": st.sampled_from(["a", "server"]), "claimName": st.just("c")},
+        optional={"resources": st.integers(0, 3).map(lambda n: {"gpus": n})},
+    ),
     Step: steps,
     Compress: compresses,
     OriginalModel: nets,

@@ -220,7 +220,7 @@ def test_a_container_that_could_not_start_did_not_start_in_1970() -> None:
 def test_each_role_is_told_its_own_place_and_reservation() -> None:
     sites = [
         {"name": "a", "claimName": "data-a"},
-        {"name": "b", "claimName": "data-b", "resources": {"gpus": 2, "cpu": 3}},
+        {"name": "b", "claimName": "data-b", "resources": {"gpus": 1, "cpu": 3}},
     ]
     federate = {
         "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 1, "sites": sites,
@@ -235,5 +235,5 @@ def test_each_role_is_told_its_own_place_and_reservation() -> None:
     assert [d.folder for d in documents.values()] == [
         "shrink-0f8fa", "shrink-0f8fa/sites/a", "shrink-0f8fa/sites/b",
     ]  # fmt: skip
-    assert [(d.gpus, d.cores) for d in documents.values()] == [(0, 2), (0, 2), (2, 3)]
+    assert [(d.gpus, d.cores) for d in documents.values()] == [(0, 2), (0, 2), (1, 3)]
     assert all(d.federation == told for d in documents.values())

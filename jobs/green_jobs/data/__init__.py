@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +21,26 @@ MapDataset = Any
 """Anything with ``len`` and integer indexing that gives (input, target)."""
 
 
+TRAIN: Final = "train"
+TEST: Final = "test"
+PARTS: Final = (TRAIN, TEST)
+
+
 @dataclass(frozen=True)
 class DataSets:
-    """A training and a test part."""
+    """A training and a test part; None is one that was not asked for."""
 
     train: MapDataset
     test: MapDataset
 
 
-def load(data: Data, field: str) -> DataSets:
+def load(data: Data, field: str, needs: Sequence[str] = PARTS) -> DataSets:
     """The data set.
 
     Args:
         data: what the manifest asks for.
         field: its path in the manifest, for messages.
+        needs: the parts that an entrypoint must give; another one is None.
 
     Raises:
         TaskConfigError: the data is not there, or the entrypoint gives none.
@@ -46,7 +52,7 @@ def load(data: Data, field: str) -> DataSets:
         case BuiltinData.DIGITS:
             return _digits(field)
         case None:
-            return _from_entrypoint(data, field)
+            return _from_entrypoint(data, field, needs)
 
 
 def batches(dataset: MapDataset, indexes: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -100,16 +106,18 @@ def _tensors(
     )
 
 
-def _from_entrypoint(data: Data, field: str) -> DataSets:
+def _from_entrypoint(data: Data, field: str, needs: Sequence[str]) -> DataSets:
     entrypoint = data.entrypoint or ""
     parts = entrypoints.call(entrypoint, data.args, field)
     where = f"{field}.entrypoint: {entrypoint!r}"
-    if not isinstance(parts, Mapping) or not {"train", "test"} <= set(parts):
-        msg = f"{where}: returned {type(parts).__name__}; return a mapping with train and test"
+    if not isinstance(parts, Mapping) or not set(needs) <= set(parts):
+        names = " and ".join(needs)
+        msg = f"{where}: returned {type(parts).__name__}; return a mapping with {names}"
         raise TaskConfigError(msg)
-    for name in ("train", "test"):
+    for name in needs:
         _check_part(parts[name], f"{where}: {name}")
-    return DataSets(train=parts["train"], test=parts["test"])
+    given = {name: parts[name] if name in needs else None for name in PARTS}
+    return DataSets(train=given[TRAIN], test=given[TEST])
 
 
 def _check_part(part: MapDataset, where: str) -> None:

@@ -8,8 +8,9 @@ the intensity of its time (GHG Protocol Scope 2 Guidance, 2015, with hourly or f
 The counterfactual is the job's useful work, uninterrupted, from its earliest feasible start, in the
 same place and with the same overheads. The first attempt's start-up would be needed without
 interruptions too, a later one's only repeats it. Of an attempt that ended early the work up to its
-last checkpoint was kept. A task that never says when it begins to work or saves is taken to start
-over each time.
+last checkpoint was kept. What a task says was in vain (a federated round that failed, waiting for
+sites) is dropped back to its last checkpoint, or to where it began to work. A task that never says
+when it begins to work or saves is taken to start over each time.
 
 The books fit into a status (``to_status``, ``from_status``), so that an operator that was killed
 goes on with them: whole milligrams are never lost to rounding, for a counter is rounded once.
@@ -259,10 +260,10 @@ class Book:
         unknown = amount.unaccounted_millijoules > 0
         attempt.pending = attempt.pending.plus(Useful(length, amount.nanograms, unknown))
         is_first = self.attempts == len(self.latest) and attempt is self.latest[0]
-        if mark is Mark.WORKING and not is_first:
-            attempt.pending = Useful()
-        elif mark is Mark.SAVED:
+        if mark is Mark.SAVED or (mark is Mark.WORKING and is_first):
             self._keep(attempt)
+        elif mark in {Mark.WORKING, Mark.DISCARDED}:
+            attempt.pending = Useful()
 
     def _keep(self, attempt: AttemptBook) -> None:
         self.kept = self.kept.plus(attempt.pending)

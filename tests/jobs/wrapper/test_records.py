@@ -156,13 +156,15 @@ class TestRecorder:
             WorkerState(working=True, saved=1),
             WorkerState(working=True, saved=1),
             WorkerState(working=True, saved=4),
+            WorkerState(working=True, saved=4, discarded=1),
+            WorkerState(working=True, saved=5, discarded=2),
         ]
         for second, state in enumerate(states, start=11):
             recorder.observe(state, self.moment(second))
         recorder.end(self.moment(20))
         assert self.marks(recorder) == [
             (Mark.STARTED, 10), (Mark.WORKING, 12), (Mark.SAVED, 13), (Mark.SAVED, 15),
-            (Mark.ENDED, 20),
+            (Mark.DISCARDED, 16), (Mark.DISCARDED, 17), (Mark.SAVED, 17), (Mark.ENDED, 20),
         ]  # fmt: skip
 
     def test_sampling_refreshes_what_is_told_and_journals_nothing(self, tmp_path: Path) -> None:

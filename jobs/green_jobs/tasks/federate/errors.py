@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from green_api.errors import GreenError
+
+CONFIG_CODE: Final = 65
+"""Of Flower's error that a site answers with where it cannot work as the task is written."""
 
 
 class RoundAbandonedError(GreenError):

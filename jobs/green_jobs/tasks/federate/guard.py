@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 import numpy as np
@@ -33,6 +34,17 @@ class Update:
     """Bytes."""
 
 
+class Fault(Enum):
+    """What another try could bring."""
+
+    SILENT = "silent"
+    """The site did not answer; it may be back."""
+    ANSWER = "answer"
+    """What it answered is no use; as rounds are deterministic, it will be the same again."""
+    CONFIG = "config"
+    """It cannot work as the task is written: its own word."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why an update does not count."""
@@ -40,6 +52,7 @@ class Rejection:
     site: str
     reason: str
     """For people."""
+    fault: Fault = Fault.ANSWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
+LEAST: Final = 2
+"""Examples of each site."""
 Indexes = npt.NDArray[np.int64]
 
 
@@ -19,11 +23,11 @@ def dirichlet_parts(
 ) -> list[Indexes]:
     """Indexes (N,) for each site, with the classes' shares drawn from Dirichlet(concentration).
 
-    Every example goes to exactly one site, and no site stays empty: one that drew nothing takes an
-    example of the largest. Hsu, Qi and Brown, arXiv 1909.06335.
+    Every example goes to exactly one site, and each has two at least, which batch norm needs: one
+    that drew fewer takes some of the largest. Hsu, Qi and Brown, arXiv 1909.06335.
 
     Args:
-        labels: class of each example, (N,); at least as many examples as sites.
+        labels: class of each example, (N,); at least twice as many examples as sites.
         sites: how many parts.
         concentration: the smaller, the more uneven.
         seed: all randomness follows from it.
@@ -38,6 +42,6 @@ def dirichlet_parts(
         for part, piece in zip(parts, np.split(members, cuts), strict=True):
             part.extend(piece.tolist())
     for part in parts:
-        if not part:
+        while len(part) < LEAST:
             part.append(max(parts, key=len).pop())
     return [np.sort(np.asarray(part, np.int64)) for part in parts]

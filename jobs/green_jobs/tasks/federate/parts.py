@@ -11,23 +11,23 @@ from torch.utils.data import Subset, TensorDataset
 from green_jobs.data import MapDataset
 from green_jobs.seeds import derive
 from green_jobs.tasks.federate.attempt import FIELD
-from green_jobs.tasks.federate.partition import dirichlet_parts, even_parts
+from green_jobs.tasks.federate.partition import LEAST, dirichlet_parts, even_parts
 
 
 def part_of(task: Federate, site: str, dataset: MapDataset) -> MapDataset:
     """The site's training data.
 
     Raises:
-        TaskConfigError: there are fewer examples than simulated sites.
+        TaskConfigError: there are too few examples for so many simulated sites.
 
     """
     partition = task.partition
     if partition is None:
         return dataset
-    if len(dataset) < partition.sites:
+    if len(dataset) < LEAST * partition.sites:
         msg = (
             f"{FIELD}.partition.sites: {partition.sites}: the data set has {len(dataset)} "
-            "examples; ask for fewer sites"
+            f"examples, and each site needs {LEAST}; ask for fewer sites"
         )
         raise TaskConfigError(msg)
     seed = derive(task.seed, "partition")

@@ -21,6 +21,8 @@ def give_up_at(
     """When a stall has lasted too long.
 
     With a deadline: when the rounds that remain just fit before it, at the pace of those so far.
+    Before the first round nothing is known of the pace, and a wait up to the deadline would leave
+    no time for any: then, as without a deadline, after ``stalledTimeout``.
 
     Args:
         began: when too few sites were there for the first time.
@@ -31,6 +33,7 @@ def give_up_at(
     """
     if deadline is None:
         return began + task.stalled_timeout
-    pace = median(r.seconds for r in rounds) if rounds else 0.0
-    needed = timedelta(seconds=pace * (task.rounds - len(rounds)))
+    if not rounds:
+        return max(min(deadline, began + task.stalled_timeout), began + LEAST_WAIT)
+    needed = timedelta(seconds=median(r.seconds for r in rounds) * (task.rounds - len(rounds)))
     return max(deadline - needed, began + LEAST_WAIT)

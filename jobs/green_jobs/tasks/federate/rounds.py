@@ -7,19 +7,26 @@ the next one. A round that is left half-way has changed nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, cast
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app.error import Error
+from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import FedAvg
-from green_api.errors import GreenError
+from green_api.base import format_duration
+from green_api.errors import GreenError, TaskConfigError
 from green_api.federate import Federate
 
 from green_jobs.seeds import derive, seed_all
-from green_jobs.tasks.federate.errors import RoundAbandonedError
-from green_jobs.tasks.federate.guard import Expected, Rejection, Update, sift
+from green_jobs.tasks.federate.attempt import FIELD
+from green_jobs.tasks.federate.errors import CONFIG_CODE, RoundAbandonedError
+from green_jobs.tasks.federate.guard import Expected, Fault, Rejection, Update, sift
 from green_jobs.tasks.federate.records import (
     ARRAYS,
     gather,
@@ -29,21 +36,44 @@ from green_jobs.tasks.federate.records import (
     spread,
 )
 from green_jobs.tasks.federate.state import Round, State, Weights
-from green_jobs.tasks.federate.strategies import make_strategy, moments, restore_moments
+from green_jobs.tasks.federate.strategies import (
+    make_strategy,
+    merge_buffers,
+    moments,
+    restore_moments,
+    step_field,
+)
 
 _POLL_SECONDS: Final = 0.3
+_WENT_AWAY: Final = "it went away before it answered"
 _LONGEST_REASON: Final = 200
 _LOOKS: Final = 3
 """Looks for replies between two looks for who is there."""
+_LOST: Final = frozenset(
+    {
+        ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+    }
+)  # fmt: skip
 _LOG: Final = logging.getLogger(__name__)
 
 
 class TooFewSitesError(GreenError):
-    """Fewer sites than the minimum are there, or sent an update that counts."""
+    """Fewer sites than the minimum are there, or sent an update that counts.
 
-    def __init__(self, missing: Sequence[str], rejections: Sequence[Rejection]) -> None:
+    Args:
+        missing: sites that are not there.
+        rejections: why updates do not count; none where no round was made.
+        is_doomed: the round would fail again, even with the sites that are not there.
+
+    """
+
+    def __init__(
+        self, missing: Sequence[str], rejections: Sequence[Rejection], *, is_doomed: bool
+    ) -> None:
         self.missing = sorted(missing)
         self.rejections = list(rejections)
+        self.is_doomed = is_doomed
         told = [f"{r.site}: {r.reason}" for r in rejections]
         super().__init__("; ".join([*(f"{site} is not there" for site in self.missing), *told]))
 
@@ -55,8 +85,8 @@ class Federation:
     grid: Grid
     ids: Mapping[str, int]
     """By site's name, its node."""
-    examples: Mapping[str, int]
-    """By site's name, how many examples it declared."""
+    examples: MutableMapping[str, int]
+    """By site's name, how many examples it declared; of one that did not answer no more."""
     max_bytes: int
     """Of an update."""
     pause: Callable[[float], None]
@@ -69,11 +99,12 @@ class Federation:
         online = set(self.grid.get_node_ids())
         return [site for site, node in self.ids.items() if node not in online]
 
-    def ask(self, messages: Iterable[Message]) -> dict[str, Message | None]:
-        """Send, and wait until everyone has answered or is gone; the replies by site.
+    def ask(self, messages: Iterable[Message], timeout: timedelta) -> dict[str, Message | str]:
+        """Send, and wait for everyone who is there; by site its reply, or why it has none.
 
         A message that a node took before it was killed stays without an answer, also where the node
-        is soon back: whoever is seen to be away is not waited for.
+        is soon back: whoever is seen to be away is not waited for. Nor is one whose node is there,
+        but whose trainer hangs, for longer than the timeout.
 
         Raises:
             RoundAbandonedError: the round is to be left.
@@ -85,8 +116,9 @@ class Federation:
             message_id: names[message.metadata.dst_node_id]
             for message_id, message in zip(self.grid.push_messages(sent), sent, strict=True)
         }
-        replies: dict[str, Message | None] = {}
+        replies: dict[str, Message | str] = {}
         looks = 0
+        give_up = time.monotonic() + timeout.total_seconds()
         while waiting:
             if self.is_stopped():
                 msg = "the round is left; the next start takes it up again"
@@ -97,11 +129,20 @@ class Federation:
             looks += 1
             if looks % _LOOKS == 0:
                 gone = set(self.missing())
-                replies |= {site: None for site in waiting.values() if site in gone}
+                replies |= self._silent(gone & set(waiting.values()), _WENT_AWAY)
                 waiting = {i: site for i, site in waiting.items() if site not in gone}
+            if time.monotonic() >= give_up:
+                late = f"it did not answer within {format_duration(timeout)}"
+                return replies | self._silent(waiting.values(), late)
             if waiting:
                 self.pause(_POLL_SECONDS)
         return replies
+
+    def _silent(self, sites: Iterable[str], why: str) -> dict[str, Message | str]:
+        """They have to declare their examples anew, which shows whether they answer again."""
+        for site in sites:
+            self.examples.pop(site, None)
+        return dict.fromkeys(sites, why)
 
 
 @dataclass(frozen=True)
@@ -122,6 +163,7 @@ class Rounds:
     Args:
         task: what is asked for.
         federation: the sites.
+        trained: names of the parameters; what else the net has are buffers.
         evaluate: the accuracy of weights on the server's test data.
         seed: the choice of sites follows from it.
 
@@ -131,21 +173,22 @@ class Rounds:
         self,
         task: Federate,
         federation: Federation,
+        trained: Collection[str],
         evaluate: Callable[[Weights], float],
         seed: int,
     ) -> None:
         self._task = task
         self._federation = federation
+        self._trained = frozenset(trained)
         self._evaluate = evaluate
         self._seed = seed
         self._strategy: FedAvg = make_strategy(task)
 
-    def next(self, state: State) -> State:
-        """The state after one more round.
+    def check_enough(self) -> list[str]:
+        """The sites that a round has to do without.
 
         Raises:
-            TooFewSitesError: fewer than the minimum took part; nothing has changed.
-            RoundAbandonedError: the round is to be left; nothing has changed.
+            TooFewSitesError: fewer than the minimum are there.
 
         """
         away = set(self._federation.missing())
@@ -153,18 +196,35 @@ class Rounds:
             s for s in self._federation.ids if s in away or s not in self._federation.examples
         ]
         if len(self._federation.ids) - len(missing) < self._task.min_sites:
-            raise TooFewSitesError(missing, [])
+            raise TooFewSitesError(missing, [], is_doomed=False)
+        return missing
+
+    def next(self, state: State) -> State:
+        """The state after one more round.
+
+        Raises:
+            TooFewSitesError: fewer than the minimum took part; nothing has changed.
+            RoundAbandonedError: the round is to be left; nothing has changed.
+            TaskConfigError: the new weights are no numbers any more, or too many sites cannot work
+                as the task is written.
+
+        """
+        missing = self.check_enough()
         number = state.next_round
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)
         updates, rejections, replies = self._exchange(state, sent)
         good, rejections = self._sift(state, updates, rejections)
         if len(good) < self._task.min_sites:
-            raise TooFewSitesError(missing, rejections)
+            self._check_configured(rejections)
+            silent = [r for r in rejections if r.fault is Fault.SILENT]
+            hoped_for = len(good) + len(silent) + len(missing)
+            is_doomed = hoped_for < self._task.min_sites
+            raise TooFewSitesError(missing, rejections, is_doomed=is_doomed)
         for update in good:
-            arrays = {name: update.arrays[name] for name in state.weights}
+            arrays = {name: update.arrays[name] for name in self._parameters(state)}
             replies[update.site].content[ARRAYS] = spread(arrays)
-        weights = self._aggregate(state, number, [replies[u.site] for u in good])
+        weights = self._aggregate(state, good, [replies[u.site] for u in good])
         size = size_of(sent)
         done = Round(
             number=number,
@@ -185,24 +245,35 @@ class Rounds:
         seed_all(derive(self._seed, "round", number := state.next_round))
         seen = cast("Grid", _Declared(self._federation))
         config = ConfigRecord()
-        messages = list(self._strategy.configure_train(number, spread(state.weights), config, seen))
+        arrays = spread(self._parameters(state))
+        messages = list(self._strategy.configure_train(number, arrays, config, seen))
         for order in messages:
             order.content[ARRAYS] = packed
         replies: dict[str, Message] = {}
         updates, rejections = [], []
-        for site, message in sorted(self._federation.ask(messages).items()):
-            if message is None:
-                read: Update | str = "it went away before it answered"
-            elif message.has_error():
-                read = str(message.error.reason)
-            else:
-                replies[site] = message
-                read = read_update(site, message.content, self._federation.max_bytes)
+        answers = self._federation.ask(messages, self._task.round_timeout)
+        for site, message in sorted(answers.items()):
+            if isinstance(message, str):
+                rejections.append(Rejection(site, message, Fault.SILENT))
+                continue
+            if message.has_error():
+                rejections.append(_rejection_of(site, message.error))
+                continue
+            replies[site] = message
+            read = read_update(site, message.content, self._federation.max_bytes)
             if isinstance(read, str):
                 rejections.append(Rejection(site, read))
             else:
                 updates.append(read)
         return updates, rejections, replies
+
+    def _check_configured(self, rejections: Sequence[Rejection]) -> None:
+        """Whether enough sites could work at all; every other one may still be mended or come."""
+        unable = [r for r in rejections if r.fault is Fault.CONFIG]
+        if len(self._federation.ids) - len(unable) < self._task.min_sites:
+            told = "; ".join(f"{r.site}: {r.reason}" for r in unable)
+            msg = f"fewer than {FIELD}.minSites: {self._task.min_sites} sites can work: {told}"
+            raise TaskConfigError(msg)
 
     def _sift(
         self, state: State, updates: list[Update], rejections: list[Rejection]
@@ -214,14 +285,35 @@ class Rounds:
             _LOG.warning("round %d: %s: %s", state.next_round, rejection.site, rejection.reason)
         return good, rejections
 
-    def _aggregate(self, state: State, number: int, replies: list[Message]) -> Weights:
+    def _parameters(self, state: State) -> Weights:
+        """What strategies work on."""
+        return {name: array for name, array in state.weights.items() if name in self._trained}
+
+    def _aggregate(self, state: State, good: list[Update], replies: list[Message]) -> Weights:
+        number = state.next_round
         aggregated, _ = self._strategy.aggregate_train(number, replies)
         if aggregated is None:
             msg = f"the strategy made nothing of round {number}"
             raise GreenError(msg)
-        new = gather(aggregated)
-        # A mean of whole numbers, such as batch norm's counters, is none.
-        return {name: new[name].astype(old.dtype) for name, old in state.weights.items()}
+        buffers = {n: array for n, array in state.weights.items() if n not in self._trained}
+        new = gather(aggregated) | merge_buffers(self._task, good, buffers)
+        weights = {name: new[name].astype(old.dtype) for name, old in state.weights.items()}
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            field, value = step_field(self._task)
+            msg = (
+                f"{FIELD}.{field}: {value:g}: the global weights are no numbers any more after "
+                f"round {number}; lower it"
+            )
+            raise TaskConfigError(msg)
+        return weights
+
+
+def _rejection_of(site: str, error: Error) -> Rejection:
+    fault = Fault.CONFIG if error.code == CONFIG_CODE else Fault.ANSWER
+    # What Flower itself says: the node, or its answer, is not there any more.
+    if error.code in _LOST:
+        fault = Fault.SILENT
+    return Rejection(site, str(error.reason), fault)
 
 
 def _mean_loss(updates: Sequence[Update]) -> float:

@@ -30,7 +30,7 @@ from green_jobs.tasks.federate.processes import Companion
 from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State, Weights
 from green_jobs.tasks.federate.told import percentage, rounds_progress
-from green_jobs.tasks.federate.trainer import get_weights, set_weights
+from green_jobs.tasks.federate.trainer import get_weights, set_weights, trained_names
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPARED: Final = 256
@@ -55,7 +55,7 @@ def serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signal
     """
     task = attempt.task
     device = prepare_torch(attempt.document)
-    sets = data.load(task.data, f"{FIELD}.data")
+    sets = data.load(task.data, f"{FIELD}.data", [data.TEST])
     seed_all(derive(task.seed, "original"))
     net = Net.build(task.model, f"{FIELD}.model")
     check_fit(net, sets, f"{FIELD}.model", FIELD)
@@ -76,7 +76,7 @@ def serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signal
 
     teller = _Teller(attempt, net, sets)
     server = Server(
-        task, files, link, store, accuracy, task.seed, signals, teller,
+        task, files, link, store, trained_names(net.module), accuracy, task.seed, signals, teller,
         attempt.federation.deadline,
     )  # fmt: skip
     state, why = server.run(state)
@@ -126,6 +126,10 @@ class _Teller:
     def stalled(self, state: State, why: str) -> None:
         """Tell who is missing."""
         self._tell(state, f"round {state.next_round} waits: {why}", why)
+
+    def in_vain(self) -> None:
+        """Tell that what was done since the last round is no useful work."""
+        REPORTER.discard()
 
     def over(self, state: State, why: str) -> None:
         """Leave the model, once."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -22,6 +21,7 @@ from green_jobs.signals import Signals
 from green_jobs.tasks.federate.errors import RoundAbandonedError, StalledError
 from green_jobs.tasks.federate.flower.grid import LinkLostError, open_grid, register_sites
 from green_jobs.tasks.federate.flower.runtime import Endpoint
+from green_jobs.tasks.federate.guard import Fault
 from green_jobs.tasks.federate.link import ServerFiles
 from green_jobs.tasks.federate.patience import give_up_at
 from green_jobs.tasks.federate.processes import Companion
@@ -38,9 +38,14 @@ MAX_UPDATE_BYTES: Final = 2**31
 """Flower takes no larger message."""
 _START_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 0.2
+_VAIN_PAUSE_SECONDS: Final = 5.0
+"""After the first round in vain: what a site's disk or network had for a moment may pass."""
 _LONGEST_PAUSE_SECONDS: Final = 60.0
+_MOST_DOOMED: Final = 3
 _SETTLING: Final = timedelta(seconds=30)
-_FAREWELL_SECONDS: Final = 10.0
+_FAREWELL_TIME: Final = timedelta(seconds=10)
+_DECLARE_TIME: Final = timedelta(minutes=1)
+"""A site that works answers at once; one that hangs must not cost each round its timeout again."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -59,6 +64,9 @@ class Teller(Protocol):
     def stalled(self, state: State, why: str) -> None:
         """The same for longer than a site takes to start."""
 
+    def in_vain(self) -> None:
+        """Since the last round that stands was only waiting, or rounds that failed."""
+
     def over(self, state: State, why: str) -> None:
         """There will be no further round; the sites are told afterwards."""
 
@@ -70,13 +78,31 @@ class _Stall:
     began: datetime
     refused: int = 0
     """Rounds that were made in vain: each costs the sites their work."""
+    doomed: int = 0
+    """How many of the last of them failed in the same way, which those who are away cannot mend."""
+    _faults: frozenset[tuple[str, str]] = frozenset()
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether it is longer than a site takes to start."""
+        return now - self.began >= _SETTLING
+
+    def note(self, error: TooFewSitesError) -> None:
+        """Look at one more try."""
+        if not error.rejections:
+            return
+        self.refused += 1
+        last = self._faults
+        self._faults = frozenset(
+            (r.site, r.reason) for r in error.rejections if r.fault is not Fault.SILENT
+        )
+        is_same = error.is_doomed and self._faults == last
+        self.doomed = self.doomed + 1 if is_same else int(error.is_doomed)
 
     def pause(self, error: TooFewSitesError) -> float:
         """Seconds to the next try: at once where sites were missing, ever later in vain."""
         if not error.rejections:
             return _PAUSE_SECONDS
-        self.refused += 1
-        return min(_PAUSE_SECONDS * 2.0**self.refused, _LONGEST_PAUSE_SECONDS)
+        return min(_VAIN_PAUSE_SECONDS * 2.0 ** (self.refused - 1), _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass
@@ -88,6 +114,7 @@ class Server:
         files: keys and folders.
         link: its SuperLink, started already.
         store: of the checkpoints.
+        trained: names of the net's parameters; what else it has are buffers.
         evaluate: the accuracy of weights on the server's test data.
         seed: of the job.
         signals: whether the server is to stop.
@@ -100,6 +127,7 @@ class Server:
     files: ServerFiles
     link: Companion
     store: CheckpointStore
+    trained: Collection[str]
     evaluate: Callable[[Weights], float]
     seed: int
     signals: Signals
@@ -114,8 +142,9 @@ class Server:
 
         Raises:
             RoundAbandonedError: a signal came; the last checkpoint stands.
-            StalledError: too few sites for too long.
+            StalledError: too few sites for too long, or the same failure again and again.
             LockLostError: another attempt has taken over.
+            TaskConfigError: the task cannot work as written.
 
         """
         self._state = state
@@ -144,24 +173,40 @@ class Server:
             pause=self.signals.wait,
             is_stopped=lambda: self.signals.stop_requested,
         )
-        rounds = Rounds(self.task, federation, self.evaluate, self.seed)
+        rounds = Rounds(self.task, federation, self.trained, self.evaluate, self.seed)
         self.teller.begins(self._state)
         stall: _Stall | None = None
         while not (why := is_over(self.task, self._state.rounds)):
             self._check_stopped()
             try:
                 self._declare(federation)
+                if stall is not None:
+                    rounds.check_enough()
+                    self._tell_vain(stall)
                 self._make(rounds)
                 stall = None
             except TooFewSitesError as error:
                 now = datetime.now(UTC)  # noqa: TID251 - a process's edge
                 stall = stall or _Stall(now)
+                stall.note(error)
+                if stall.doomed >= _MOST_DOOMED:
+                    return self._give_up(
+                        f"round {self._state.next_round} failed {stall.doomed} times in the same "
+                        f"way and would again: {error}"
+                    )
                 if now >= self._give_up_at(stall):
-                    return self._give_up(error)
-                lasts = now - stall.began >= _SETTLING
-                (self.teller.stalled if lasts else self.teller.waits)(self._state, str(error))
+                    return self._give_up(f"stalled for too long: {error}")
+                (self.teller.stalled if stall.lasts(now) else self.teller.waits)(
+                    self._state, str(error)
+                )
                 self.signals.wait(stall.pause(error))
         return why
+
+    def _tell_vain(self, stall: _Stall) -> None:
+        """Waiting is no useful work, but for the sites' own start at the very beginning."""
+        is_start = not self._state.rounds and not stall.refused
+        if not is_start or stall.lasts(datetime.now(UTC)):
+            self.teller.in_vain()
 
     def _make(self, rounds: Rounds) -> None:
         began = time.monotonic()
@@ -175,33 +220,37 @@ class Server:
     def _give_up_at(self, stall: _Stall) -> datetime:
         return give_up_at(stall.began, self.task, self._state.rounds, self.deadline)
 
-    def _give_up(self, error: TooFewSitesError) -> str:
-        words = f"stalled for too long: {error}"
+    def _give_up(self, words: str) -> str:
         if self.task.on_stalled is OnStalled.FAIL or not self._state.rounds:
             raise StalledError(words)
+        self.teller.in_vain()
         return words
 
     def _declare(self, federation: Federation) -> None:
-        """Ask those who are new how many examples they have: no update may claim more."""
+        """Ask those who are new how many examples they have: no update may claim more.
+
+        One that was away is new again: it may have been started with other data.
+        """
         missing = set(federation.missing())
+        for site in missing:
+            self._examples.pop(site, None)
         new = [s for s in federation.ids if s not in missing and s not in self._examples]
-        replies = federation.ask(_messages(federation, new, DECLARE)) if new else {}
+        wait = min(_DECLARE_TIME, self.task.round_timeout)
+        replies = federation.ask(_messages(federation, new, DECLARE), wait) if new else {}
         for site, message in replies.items():
-            is_answer = message is not None and not message.has_error()
-            metrics = message.content.get(METRICS) if message is not None and is_answer else None
+            if isinstance(message, str) or message.has_error():
+                continue
+            metrics = message.content.get(METRICS)
             count = metrics.get("examples") if isinstance(metrics, MetricRecord) else None
             if isinstance(count, int) and count > 0:
                 self._examples[site] = count
 
     def _finish(self, grid: Grid, ids: Mapping[str, int]) -> None:
         """Tell the sites that are there; those that are not end with the run."""
-        give_up = time.monotonic() + _FAREWELL_SECONDS
-        federation = Federation(
-            grid, ids, {}, 0, self.signals.wait, lambda: time.monotonic() > give_up
-        )
+        federation = Federation(grid, ids, {}, 0, self.signals.wait, is_stopped=lambda: False)
         away = set(federation.missing())
-        with suppress(RoundAbandonedError):
-            federation.ask(_messages(federation, [s for s in ids if s not in away], FINISH))
+        there = [site for site in ids if site not in away]
+        federation.ask(_messages(federation, there, FINISH), _FAREWELL_TIME)
 
     def _wait_healthy(self) -> None:
         trusted = ssl.create_default_context(cadata=self._ca().decode())

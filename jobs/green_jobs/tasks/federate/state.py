@@ -95,4 +95,6 @@ class State(Model):
 
 
 def _essence(task: Federate) -> object:
-    return task.model_dump(exclude={"rounds", "stop", "on_stalled", "stalled_timeout"})
+    return task.model_dump(
+        exclude={"rounds", "stop", "on_stalled", "stalled_timeout", "round_timeout"}
+    )

@@ -102,7 +102,7 @@ class Trainer:
     def _loss(self) -> Loss:
         if self._task.strategy.name is not StrategyName.FED_PROX:
             return lambda _inputs, logits, targets: cross_entropy(logits, targets)
-        mu = self._task.strategy.proximal_mu
+        mu = self._task.strategy.mu
         origin = {n: p.detach().clone() for n, p in self._module.named_parameters()}
 
         def near_the_origin(_inputs: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
@@ -128,6 +128,11 @@ def _odd_one(own: Weights, theirs: Weights) -> str:
         if here.shape != there.shape:
             return f"{name} is {list(here.shape)} here and {list(there.shape)} there"
     return ""
+
+
+def trained_names(module: nn.Module) -> list[str]:
+    """Names of the net's parameters; one that two layers share has both its names."""
+    return [name for name, _ in module.named_parameters(remove_duplicate=False)]
 
 
 def get_weights(module: nn.Module) -> Weights:

@@ -36,7 +36,8 @@ def work(attempt: Attempt, signals: Signals) -> None:
     device = prepare_torch(attempt.document)
     net = Net.build(task.model, f"{FIELD}.model")
     net.module.to(device)
-    dataset = part_of(task, name, data.load(task.data, f"{FIELD}.data").train)
+    sets = data.load(task.data, f"{FIELD}.data", [data.TRAIN])
+    dataset = part_of(task, name, sets.train)
     trainer = _Told(Trainer(task, name, net.module, dataset, task.seed), task.rounds)
     if len(set(labels_of(dataset).tolist())) == 1:
         _LOG.warning("site %s: its data holds one class only", name)
@@ -65,7 +66,8 @@ def _files(attempt: Attempt) -> SiteFiles:
 class _Told:
     """A trainer whose progress is told.
 
-    The work of a round is kept once the server asks for the next: it has a checkpoint then.
+    The work of a round is kept once the server asks for the next: it has a checkpoint then. If the
+    server asks for the same one again, the work was in vain.
     """
 
     def __init__(self, trainer: Trainer, rounds: int) -> None:
@@ -84,6 +86,8 @@ class _Told:
         """One round's work."""
         number = round_of(content)
         is_kept = 0 < self._last < number
+        if number <= self._last:
+            REPORTER.discard()
         self._last = number
         share = 100.0 * (number - 1) / self._rounds
         progress.report(

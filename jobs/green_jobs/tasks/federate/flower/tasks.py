@@ -15,7 +15,9 @@ from flwr.common.constant import ErrorCode, SubStatus
 from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from green_api.errors import TaskConfigError
 
+from green_jobs.tasks.federate.errors import CONFIG_CODE
 from green_jobs.tasks.federate.flower.pulls import hurry
 from green_jobs.tasks.federate.flower.runtime import (
     Endpoint,
@@ -76,8 +78,14 @@ def _do(client: RuntimeHttpClient, handle: Handle, remember: Callable[[int], Non
         reply = Message(handle(message.content), reply_to=message)
     except Exception as error:  # whatever a user's model or data raises
         _LOG.exception("the task failed")
-        reason = f"{type(error).__name__}: {error}"
-        failure = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
-        reply = Message(failure, reply_to=message)
+        reply = Message(failure_of(error), reply_to=message)
     push_message(client, reply, context)
     push_task_output(client, context, SubStatus.COMPLETED, "")
+
+
+def failure_of(error: Exception) -> Error:
+    """What the server is told of an error: also whether trying again is of any use."""
+    if isinstance(error, TaskConfigError):
+        return Error(code=CONFIG_CODE, reason=str(error))
+    reason = f"{type(error).__name__}: {error}"
+    return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)

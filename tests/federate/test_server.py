@@ -1,0 +1,363 @@
+"""The server's loop, over a grid without a network: when it goes on, waits and gives up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+from green_api.errors import TaskConfigError
+from green_jobs import checkpoint, progress
+from green_jobs.checkpoint import CheckpointStore
+from green_jobs.lock import Lock
+from green_jobs.reporter import Reporter
+from green_jobs.tasks.federate import serve, work
+from green_jobs.tasks.federate import server as server_module
+from green_jobs.tasks.federate.errors import StalledError
+from green_jobs.tasks.federate.link import ServerFiles
+from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, WHAT, pack, reply, unpack
+from green_jobs.tasks.federate.server import Server
+from green_jobs.tasks.federate.state import State
+from green_jobs.tasks.federate.trainer import round_of
+
+from tests.federate.loop import LoopGrid
+from tests.federate.test_rounds import a_round, a_task
+
+START = {"w": np.zeros(3, np.float32)}
+EXAMPLES = 10
+
+
+class Link:
+    """In the place of the SuperLink's process."""
+
+    @contextmanager
+    def kept(self, before: Callable[[], None]) -> Iterator[None]:
+        del before
+        yield
+
+
+class Clockless:
+    """Signals that never come; a wait takes hardly any time and is noted."""
+
+    stop_requested = False
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.after: dict[int, Callable[[], None]] = {}
+        """What happens after so many waits."""
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        time.sleep(min(seconds, 0.005))
+        self.after.get(len(self.waits), lambda: None)()
+
+
+class Told:
+    """A teller that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def begins(self, state: State) -> None:
+        self.words.append(f"begins {state.next_round}")
+
+    def went_on(self, state: State, *, is_saved: bool) -> None:
+        self.words.append(f"round {state.rounds[-1].number}" + ("" if is_saved else " unsaved"))
+
+    def waits(self, state: State, why: str) -> None:
+        self.words.append(f"waits {state.next_round}: {why}")
+
+    def stalled(self, state: State, why: str) -> None:
+        self.words.append(f"stalled {state.next_round}: {why}")
+
+    def in_vain(self) -> None:
+        self.words.append("in vain")
+
+    def over(self, state: State, why: str) -> None:
+        del state
+        self.words.append(f"over: {why}")
+
+
+class Member:
+    """A site that adds one to every weight, or does what a test says."""
+
+    def __init__(self, trains: Callable[[int], None] = lambda _: None) -> None:
+        self.trains = trains
+        self.examples = EXAMPLES
+        self.asked: list[int | str] = []
+
+    def handle(self, content: RecordDict) -> RecordDict:
+        what = dict(content[CONFIG]).get(WHAT)
+        if what is not None:
+            self.asked.append(str(what))
+            return reply({}, {"examples": self.examples})
+        self.asked.append(round_of(content))
+        self.trains(round_of(content))
+        weights = {n: w + 1 for n, w in unpack(content["arrays"]).items()}  # type: ignore[arg-type]
+        metrics = {"num-examples": self.examples, "loss": 1.0, "accuracy": 0.5}
+        return reply(weights, metrics)
+
+
+class World:
+    """A server with sites; ``run`` makes its rounds."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.task = a_task(**changes)
+        self.members = {name: Member() for name in self.task.names}
+        self.grid = LoopGrid({name: member.handle for name, member in self.members.items()})
+        self.signals = Clockless()
+        self.told = Told()
+        (folder / "checkpoints").mkdir()
+        for name in ("ca.pem", "secret"):
+            (folder / name).write_bytes(b"x")
+        lock = Lock(folder, "a")
+        lock.take()
+        self.store = CheckpointStore(folder / "checkpoints", lock)
+        self.server = Server(
+            self.task, ServerFiles("127.0.0.1:1", folder, {}, folder), Link(), self.store,  # type: ignore[arg-type]
+            list(START), lambda _: 0.5, 0, self.signals, self.told,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def run(self) -> State:
+        state, _ = self.server.run(State(weights=START))
+        return state
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
+    made: list[World] = []
+
+    @contextmanager
+    def open_grid(*_: object) -> Iterator[LoopGrid]:
+        yield made[0].grid
+
+    monkeypatch.setattr(server_module, "open_grid", open_grid)
+    monkeypatch.setattr(server_module, "register_sites", lambda *_: made[0].grid.ids)
+    monkeypatch.setattr(Server, "_wait_healthy", lambda _: None)
+
+    def make(**changes: Any) -> World:
+        made.append(World(tmp_path, **changes))
+        return made[0]
+
+    return make
+
+
+def test_rounds_are_made_and_the_sites_are_told_of_the_end(world: Callable[..., World]) -> None:
+    federation = world(rounds=2)
+    state = federation.run()
+    assert (state.weights["w"] == 2).all()
+    assert federation.told.words == [
+        "begins 1",
+        "round 1",
+        "round 2",
+        "over: all 2 rounds are done",
+    ]
+    for member in federation.members.values():
+        assert member.asked == ["declare", 1, 2, "finish"]
+
+
+def wrong_net(_: int) -> None:
+    msg = "site x: spec.task.federate.model: is another net than the server's"
+    raise TaskConfigError(msg)
+
+
+def broken(_: int) -> None:
+    msg = "the disk is gone"
+    raise OSError(msg)
+
+
+def test_where_too_few_sites_can_work_as_written_the_job_fails_at_once(
+    world: Callable[..., World],
+) -> None:
+    federation = world(minSites=3)
+    federation.members["site-1"].trains = federation.members["site-2"].trains = wrong_net
+    says = r"fewer than spec.task.federate.minSites: 3 sites can work: site-1: site x: spec.*; site-2: "
+    with pytest.raises(TaskConfigError, match=says):
+        federation.run()
+    assert federation.members["site-0"].asked == ["declare", 1]
+
+
+def test_a_site_that_cannot_work_ends_nothing_while_the_others_are_enough(
+    world: Callable[..., World],
+) -> None:
+    federation = world(minSites=3)
+    federation.members["site-1"].trains = wrong_net
+    state = federation.run()
+    assert len(state.rounds) == 5
+    assert "another net" in state.rounds[0].dropped["site-1"]
+
+
+@pytest.mark.parametrize("on_stalled", ["Finish", "Fail"])
+def test_a_round_that_fails_in_the_same_way_three_times_is_given_up(
+    world: Callable[..., World], on_stalled: str
+) -> None:
+    federation = world(minSites=4, onStalled=on_stalled)
+
+    def breaks_later(number: int) -> None:
+        if number == 3:
+            broken(number)
+
+    federation.members["site-2"].trains = breaks_later
+    says = (
+        "round 3 failed 3 times in the same way and would again: site-2: OSError: the disk is gone"
+    )
+    if on_stalled == "Fail":
+        with pytest.raises(StalledError, match=says):
+            federation.run()
+    else:
+        assert len(federation.run().rounds) == 2
+        assert federation.told.words[-1] == f"over: {says}"
+    assert federation.members["site-0"].asked.count(3) == 3
+    # The two more tries, and where the job ends well the last one too.
+    assert federation.told.words.count("in vain") == (3 if on_stalled == "Finish" else 2)
+    # A trouble of a moment has some time to pass.
+    assert [w for w in federation.signals.waits if w >= 5] == [5, 10]
+
+
+def test_a_failure_that_those_who_are_away_may_mend_is_tried_again(
+    world: Callable[..., World],
+) -> None:
+    federation = world(minSites=3)
+    federation.grid.offline = {"site-3"}
+
+    def fails(number: int) -> None:
+        if federation.members["site-0"].asked.count(1) == 6:
+            federation.grid.offline = set()
+        if number == 1:
+            broken(number)
+
+    federation.members["site-2"].trains = fails
+    assert len(federation.run().rounds) == 5
+    assert federation.members["site-0"].asked.count(1) > 3
+
+
+def test_a_site_that_hangs_is_left_out_and_told_and_not_waited_for_again(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=2, roundTimeout="1s")
+    federation.grid.hang("site-1", first=2, count=2)
+    state = federation.run()
+    assert state.rounds[0].dropped == {"site-1": "it did not answer within 1s"}
+    assert state.rounds[1].dropped == {}
+    assert federation.members["site-1"].asked == ["declare", "finish"]
+    assert [len(r.sites) for r in state.rounds] == [3, 3]
+
+
+def test_where_those_who_answer_in_time_are_too_few_the_round_is_tried_again(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=1, roundTimeout="1s", minSites=4)
+    federation.grid.hang("site-1", first=2, count=2)
+    state = federation.run()
+    assert len(state.rounds) == 1
+    assert federation.told.words[1] == "waits 1: site-1: it did not answer within 1s"
+
+
+def test_waiting_for_the_sites_own_start_is_needed_and_any_other_was_in_vain(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=2, minSites=4)
+    federation.grid.offline = {"site-1"}
+    federation.signals.after[5] = federation.grid.offline.clear
+
+    def evaluate(_: object) -> float:
+        """Once the round has its answers a site goes away, for a while."""
+        federation.grid.offline.add("site-1")
+        federation.signals.after[len(federation.signals.waits) + 5] = federation.grid.offline.clear
+        return 0.5
+
+    federation.server.evaluate = evaluate
+    federation.run()
+    kept = [w for w in federation.told.words if not w.startswith("waits")]
+    assert kept == ["begins 1", "round 1", "in vain", "round 2", "over: all 2 rounds are done"]
+
+
+def test_a_site_that_is_asked_for_a_round_again_says_that_its_work_was_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Reporter(tmp_path / "state")
+    monkeypatch.setattr(work, "REPORTER", reporter)
+    monkeypatch.setattr(progress, "REPORTER", reporter)
+    member = Member()
+    told = work._Told(member, 5)  # type: ignore[arg-type]
+    for number, saved, discarded in ((1, 0, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1), (2, 2, 2)):
+        config = ConfigRecord({"server-round": number})
+        told.handle(RecordDict({"arrays": pack(START), CONFIG: config}))
+        assert (reporter.state.saved, reporter.state.discarded) == (saved, discarded)
+
+
+def test_a_site_that_was_away_declares_anew(world: Callable[..., World]) -> None:
+    federation = world(rounds=3)
+    back = federation.members["site-1"]
+
+    def evaluate(_: object) -> float:
+        federation.grid.offline = {"site-1"} if not federation.grid.offline else set()
+        back.examples = 2 * EXAMPLES
+        return 0.5
+
+    federation.server.evaluate = evaluate
+    state = federation.run()
+    assert back.asked == ["declare", 1, "declare", 3]
+    assert [r.examples.get("site-1") for r in state.rounds] == [EXAMPLES, None, 2 * EXAMPLES]
+    assert state.rounds[2].dropped == {}
+
+
+def test_a_full_disk_is_told_and_the_rounds_go_on(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = world(rounds=3)
+    written = checkpoint.write_atomically
+    refused: list[Path] = []
+
+    def refuse_once(path: Path, content: bytes) -> None:
+        if not refused:
+            refused.append(path)
+            raise OSError(28, "No space left on device")
+        written(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", refuse_once)
+    federation.run()
+    assert federation.told.words[1:4] == ["round 1 unsaved", "round 2", "round 3"]
+    stored = federation.store.load()
+    assert stored is not None
+    found = State.from_checkpoint(stored, federation.task)
+    assert found is not None
+    assert len(found.rounds) == 3
+
+
+def test_what_a_full_disk_costs_is_in_the_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Reporter(tmp_path / "state")
+    monkeypatch.setattr(serve, "REPORTER", reporter)
+    monkeypatch.setattr(progress, "REPORTER", reporter)
+    attempt: Any = SimpleNamespace(task=a_task())
+    teller = serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
+    state = State(weights=START, rounds=[a_round(1, 0.5)])
+    teller.went_on(state, is_saved=False)
+    assert "checkpoint cannot be written: is the disk full?" in reporter.state.phase
+    assert reporter.state.saved == 0
+    teller.went_on(state, is_saved=True)
+    assert (reporter.state.phase, reporter.state.saved) == ("round 2 of 5", 1)
+
+
+def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:
+    federation = world(rounds=1, minSites=3)
+    large = federation.members["site-2"]
+    federation.grid.replace("site-2", lambda content: _larger(large.handle(content)))
+    federation.server.max_update_bytes = 1000
+    state = federation.run()
+    assert state.rounds[0].sites == ["site-0", "site-1", "site-3"]
+    assert state.rounds[0].dropped["site-2"].endswith("bytes, at most 1000 are taken")
+
+
+def _larger(answer: RecordDict) -> RecordDict:
+    if dict(answer[METRICS]).get("loss") is not None:
+        answer[ARRAYS] = pack({"w": np.zeros(1000, np.float32)})
+    return answer
