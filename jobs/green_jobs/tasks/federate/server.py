@@ -186,7 +186,7 @@ class Server:
                 self._make(rounds)
                 stall = None
             except TooFewSitesError as error:
-                now = datetime.now(UTC)  # noqa: TID251 - a process's edge
+                now = datetime.now(UTC)
                 stall = stall or _Stall(now)
                 stall.note(error)
                 if stall.doomed >= _MOST_DOOMED:
