@@ -151,7 +151,6 @@ def test_it_is_stalled_as_its_server_says(world: World, ward: Federation) -> Non
     world.wait_event("ward", "Stalled")
 
 
-@pytest.mark.parametrize("role", ["server", "north"])
 def test_without_an_operator_a_run_is_started_as_the_guide_says(
     world: World, ward: Federation
 ) -> None:
@@ -172,6 +171,7 @@ def test_without_an_operator_a_run_is_started_as_the_guide_says(
     ward.wait_all_running()
 
 
+@pytest.mark.parametrize("role", ["server", "north"])
 def test_a_role_whose_job_was_deleted_by_hand_is_made_again(
     world: World, ward: Federation, role: str
 ) -> None:
