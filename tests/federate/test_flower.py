@@ -17,9 +17,17 @@ import httpx
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata as ProtoMetadata
+from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResponse
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp.grid import Grid
+from flwr.supercore.run import Run
+from flwr.superlink.grid import HttpGrid
 from green_jobs.tasks.federate.errors import CONFIG_CODE
 from green_jobs.tasks.federate.flower.grid import open_grid, register_sites
+from green_jobs.tasks.federate.flower.pulls import give_up_with_the_node, hurry
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
 from green_jobs.tasks.federate.flower.switches import SWITCHES
@@ -211,6 +219,41 @@ def test_a_task_is_given_only_to_who_knows_the_secret(federation: Federation) ->
     ):
         pytest.fail("a stranger got the run")
     assert caught.value.response.status_code == 401
+
+
+class _Cut:
+    """A Runtime API that has a reply of node 7 whose last part never comes."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def PullMessages(self, _: object) -> PullAppMessagesResponse:  # noqa: N802 - Flower's
+        message = ProtoMessage(
+            metadata=ProtoMetadata(message_id="reply", src_node_id=7, reply_to_message_id="asked")
+        )
+        tree = ObjectTree(object_id="whole", children=[ObjectTree(object_id="part")])
+        return PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802
+        self.asked += 1
+        is_there = request.object_id == "whole"
+        return PullObjectResponse(object_found=True, object_available=is_there)
+
+
+def test_the_rest_of_a_reply_is_not_waited_for_once_its_node_is_gone() -> None:
+    class Grid(HttpGrid):
+        _runtime_client = _Cut()  # type: ignore[assignment]
+
+        def get_node_ids(self) -> list[int]:
+            return [7] if self._runtime_client.asked < 6 else [8]  # type: ignore[attr-defined]
+
+    hurry()
+    grid = Grid("127.0.0.1:1", insecure=True, token="a token")
+    grid.set_run(Run.create_empty(1))
+    give_up_with_the_node(grid)
+    (reply,) = grid.pull_messages(["asked"])
+    assert reply.metadata.reply_to_message_id == "asked"
+    assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from green_api.errors import GreenError
 
-from green_jobs.tasks.federate.flower.pulls import hurry
+from green_jobs.tasks.federate.flower.pulls import give_up_with_the_node, hurry
 from green_jobs.tasks.federate.flower.runtime import Endpoint, acquire, acquiring_client, heartbeat
 
 # Flower wants an app; this one is never loaded, for both of its ends are processes of ours.
@@ -92,6 +92,7 @@ def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
         msg = "the SuperLink gives this server no run"
         raise LinkLostError(msg)
     grid = HttpGrid(endpoint.address, endpoint.ca is None, endpoint.ca, token=token)
+    give_up_with_the_node(grid)
     client = grid._runtime_client
     task = client.PullTaskInput(PullTaskInputRequest())
     grid.set_run(run_from_proto(task.run))
