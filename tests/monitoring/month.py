@@ -26,6 +26,8 @@ from green_api.contract import (
     Outcome,
     Progress,
     Result,
+    RoundsProgress,
+    SiteProgress,
     Summary,
 )
 from green_api.job import GreenTrainingJob
@@ -35,7 +37,7 @@ from green_operator.account.book import AttemptBook, Book
 from green_operator.account.readings import Sample
 from green_operator.account.statement import statement_of
 from green_operator.lifecycle.decide import decide
-from green_operator.lifecycle.types import Obstacle, RunEnd, RunView, Snapshot
+from green_operator.lifecycle.types import Obstacle, RoleView, RunEnd, RunView, Snapshot
 from green_operator.metrics import Metrics, OperatorMetrics, Standing, standing
 from green_operator.plan.planner import plan_fleet
 from green_operator.plan.types import Fleet, JobRequest, Outlook, Plan, Slot
@@ -132,9 +134,10 @@ def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
         hours = seed.choice((1, 2, 3, 4, 6, 8, 12))
         mishap = seed.choice(mishaps)
         within = math.ceil(hours * seed.uniform(1.5, 4)) + 6
-        compresses = namespace in {"vision", "speech"} and seed.random() < 0.6
-        kind = "compress" if compresses else "train"
-        job = _job(namespace, f"{kind}-{number:03}", within, hours, compresses=compresses)
+        kind = "train"
+        if namespace in {"vision", "speech"}:
+            kind = seed.choice(("compress", "compress", "compress", "federate", "train"))
+        job = _job(namespace, f"{kind}-{number:03}", within, hours, _TASKS[kind])
         slots = tuple(
             s for s in grids[zone].slots
             if s.end > created and s.start < created + timedelta(hours=within + 72)
@@ -151,14 +154,29 @@ def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
     return sorted(found, key=lambda w: w.created)
 
 
+_TASKS: Final[dict[str, dict[str, object]]] = {
+    "train": {"train": {"command": ["python", "train.py"]}},
+    "compress": {
+        "compress": {
+            "model": {"builtin": "fashion-cnn", "trainEpochs": 2},
+            "data": {"builtin": "fashion-mnist"},
+            "steps": [{"prune": {"ratio": 0.5}}],
+        }
+    },
+    "federate": {
+        "federate": {
+            "model": {"builtin": "fashion-cnn"},
+            "data": {"builtin": "fashion-mnist"},
+            "rounds": 40,
+            "partition": {"sites": 3},
+        }
+    },
+}
+
+
 def _job(
-    namespace: str, name: str, within: int, hours: int, *, compresses: bool
+    namespace: str, name: str, within: int, hours: int, task: dict[str, object]
 ) -> GreenTrainingJob:
-    task = (
-        {"compress": {"model": {"builtin": "fashion-cnn", "trainEpochs": 2}, "data": {"builtin": "fashion-mnist"},
-                      "steps": [{"prune": {"ratio": 0.5}}]}}
-        if compresses else {"train": {"command": ["python", "train.py"]}}
-    )  # fmt: skip
     document = {
         "apiVersion": "greentraining.io/v1alpha1",
         "kind": "GreenTrainingJob",
@@ -269,11 +287,37 @@ def _snapshot(work: Work, now: datetime, end: RunEnd | None, obstacle: Obstacle 
         job=work.job, now=now, deadline=work.deadline, plan=work.plan, intensity_known=True,
         intensity_source="simulated", run=run, started=work.started, attempts=work.book.attempts,
         active_time=work.book.active_time(now),
-        progress=None if blind else Progress(percentage=min(100 * (work.done / work.duration), 99)),
+        progress=None if blind else _progress(work),
         progress_problem="its port refuses" if blind and runs else "",
         statement=statement_of(work.book) if work.book.attempts else None,
-        previous=work.status, account=work.book.to_status(),
+        previous=work.status, account=work.book.to_status(), roles=_roles(work, run),
     )  # fmt: skip
+
+
+def _progress(work: Work) -> Progress:
+    """How far it is; a federated job's rounds, a few updates of one site dropped."""
+    share = min(work.done / work.duration, 0.99)
+    task, rounds = work.job.spec.task.federate, None
+    if task is not None:
+        done = int(share * task.rounds)
+        sites = [
+            SiteProgress(
+                name=name, rounds=done - (lost := done // 9 if name == "site-1" else 0),
+                dropped=lost, bytes=500_000 * done, examples=20_000,
+            )
+            for name in task.names
+        ]  # fmt: skip
+        accuracy = 0.9 - 0.8 * math.exp(-done / 6)
+        rounds = RoundsProgress(rounds=done, accuracy=accuracy, sites=sites)
+    return Progress(percentage=100 * share, rounds=rounds)
+
+
+def _roles(work: Work, run: RunView) -> tuple[RoleView, ...]:
+    """Server and sites; the books of this month are kept for the job as a whole."""
+    task = work.job.spec.task.federate
+    if task is None or not work.book.attempts:
+        return ()
+    return tuple(RoleView(role, run, work.zone, None) for role in task.roles)
 
 
 def _summary(work: Work) -> Summary:

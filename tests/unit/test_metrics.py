@@ -17,6 +17,8 @@ from green_api.status import (
     EnergyStatus,
     JobStatus,
     ProgressStatus,
+    RoleState,
+    RoleStatus,
     RunStatus,
     State,
 )
@@ -59,7 +61,7 @@ def test_the_same_account_counts_once() -> None:
 
 def test_a_new_process_counts_only_what_is_new() -> None:
     metrics = Metrics()
-    metrics.begin_after(job(), a_statement(100), ended=False)
+    metrics.begin_after(job(), STATUS, a_statement(100))
     metrics.record(job(), STATUS, a_statement(150))
     assert energy(metrics) == pytest.approx(50)
 
@@ -115,7 +117,7 @@ def test_counters_are_never_above_the_books_and_at_the_end_equal_them(
             current = book.begin(f"a{number}", hours(now), "gb")
         elif event == "restart":
             processes.append(Metrics())
-            processes[-1].begin_after(job(), statement_of(book), ended=False)
+            processes[-1].begin_after(job(), STATUS, statement_of(book))
         now += 0.2 * amount + 0.01
         processes[-1].record(job(), STATUS, statement_of(book))
         total = sum(energy(m) for m in processes)
@@ -139,7 +141,7 @@ def test_what_becomes_known_after_the_end_is_in_no_counter_as_it_is_in_no_status
     metrics.record(job(), ENDED, a_statement(100))
     metrics.record(job(), ENDED, a_statement(120))
     again = Metrics()
-    again.begin_after(job(), a_statement(100), ended=True)
+    again.begin_after(job(), ENDED, a_statement(100))
     again.record(job(), ENDED, a_statement(120))
     assert (energy(metrics), energy(again)) == (pytest.approx(100), 0)
 
@@ -190,7 +192,7 @@ def test_a_job_that_ended_after_its_deadline_is_late_once_and_one_in_time_is_not
             metrics.record(named, status, None)
     assert scraped(metrics, "green_jobs_late_total", namespace="default") == 2
     again = Metrics()
-    again.begin_after(job(), a_statement(100), ended=True)
+    again.begin_after(job(), ENDED, a_statement(100))
     again.record(job(), late, a_statement(100))
     assert again.late.value(("default",)) == 0
 
@@ -206,6 +208,26 @@ def test_energy_without_a_known_intensity_is_counted_apart_and_emissions_by_thei
     kind = half_known.signal
     assert kind is not None
     assert metrics.emissions.value((*LABELS, kind.value)) == pytest.approx(0.01)
+
+
+def test_updates_of_sites_are_counted_by_whether_they_were_of_use_and_once() -> None:
+    def after(rounds: int, dropped: int) -> JobStatus:
+        sites = [
+            RoleStatus(name=name, state=RoleState.RUNNING, rounds=rounds, dropped_updates=lost,
+                       bytes=1000 * rounds)
+            for name, lost in (("a", dropped), ("b", 0))
+        ]  # fmt: skip
+        server = RoleStatus(name="server", state=RoleState.RUNNING, rounds=rounds, accuracy=0.5)
+        return STATUS.model_copy(update={"roles": [server, *sites], "start_time": T0})
+
+    metrics = Metrics()
+    metrics.begin_after(job(), after(2, 1), a_statement(100))
+    for status in (after(2, 1), after(5, 2), after(5, 2)):
+        metrics.record(job(), status, a_statement(100))
+    assert metrics.updates.value(("default", "Counted")) == 6
+    assert metrics.updates.value(("default", "Dropped")) == 1
+    assert metrics.traffic.value(("default",)) == 6000
+    assert scraped(metrics, "green_job_accuracy_ratio", **ONE) == 0.5
 
 
 FULL = JobStatus(

@@ -101,6 +101,11 @@ def job() -> dashboard.Dashboard:
             [Query(_of("progress_ratio"), "progress")],
         ), steps=True, most=1),
         lines(Panel(
+            "Accuracy by round", "Of a federated job: of the global model after the last round, on "
+            "the server's test data.", SHARE,
+            [Query(_of("accuracy_ratio"), "accuracy")],
+        ), steps=True, most=1),
+        lines(Panel(
             "Emissions and difference", "Location-based emissions so far, and counterfactual less "
             "actual emissions, signed.", GRAMS,
             [

@@ -34,6 +34,10 @@ def _kind(provenance: str) -> str:
     return of_jobs("energy_by_provenance_joules", f'{NAMESPACE}, provenance="{provenance}"')
 
 
+def _of_federated(metric: str) -> str:
+    return f"({of_jobs(metric)} and on (namespace, name) {of_jobs('accuracy_ratio')})"
+
+
 # Of a job that has just started nothing is known, and no share of it either.
 _SOME_ENERGY = f"({of_jobs('energy_joules')} > 0)"
 
@@ -128,6 +132,30 @@ def jobs() -> dashboard.Dashboard:
             [Query("sum by (reason) "
                    f"(max by (namespace, reason) (green_jobs_waiting{{{NAMESPACE}}}))",
                    "{{reason}}")],
+        ), stacked=True),
+        listing(
+            Panel(
+                "Federated models", "Jobs that train at several sites: accuracy of the global "
+                "model after the last round, on the server's test data. Energy and emissions are "
+                "those of server and sites.", SHARE, [], 12, 8,
+            ),
+            ("namespace", "name"),
+            (
+                Column("Progress", _of_federated("progress_ratio"), SHARE),
+                Column("Accuracy", of_jobs("accuracy_ratio"), SHARE),
+                Column("Energy", kilowatt_hours(_of_federated("energy_joules")), KILOWATT_HOURS),
+                Column("Emissions", _of_federated("emissions_grams"), GRAMS),
+            ),
+            by="Accuracy",
+            link=_LINK,
+        ),
+        lines(Panel(
+            "Updates of sites", "Of federated jobs, by the hour: counted in a round, or dropped "
+            "because they were malformed, too far off, or did not come.", COUNT,
+            [Query(
+                f"sum by (result) (increase(green_federated_updates_total{{{NAMESPACE}}}[1h]))",
+                "{{result}}",
+            )],
         ), stacked=True),
         listing(
             Panel(

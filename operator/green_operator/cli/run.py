@@ -145,8 +145,8 @@ def _serve_metrics(session: Session, given: Input, port: int) -> _MetricsWatcher
     for job in session.jobs:
         known = partial(_recorded, given, job.state.created, now)
         job.account(session.clock, known)
-        if job.statement is not None:
-            watcher.metrics.begin_after(job.job, job.statement, ended=job.is_final)
+        if job.statement is not None and job.state.status is not None:
+            watcher.metrics.begin_after(job.job, job.state.status, job.statement)
     watcher.metrics.serve(port)
     return watcher
 

@@ -137,10 +137,9 @@ class Reconciler:
         seen = Seen.of(key, record, job, previous, self._reserved(job), created)
         if key not in self._written:
             self._written[key] = (record.uid, None)
-            ended = previous is not None and previous.state.is_final
-            statement = sum_of([statement_of(book) for book in seen.books.values()])
-            self.metrics.begin_after(job, statement, ended=ended)
             if previous is not None:
+                statement = sum_of([statement_of(book) for book in seen.books.values()])
+                self.metrics.begin_after(job, previous, statement)
                 self.metrics.show(job, previous)
         return seen
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from green_api.base import Provenance, Signal
+from green_api.federate import SERVER
 from green_api.job import GreenTrainingJob
 from green_api.status import ConditionStatus, ConditionType, JobStatus, State
 from green_api.units import JOULES_PER_KILOWATT_HOUR, Intensity
@@ -28,6 +29,7 @@ from green_operator.metrics.series import Labels, Shown, Totals
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _PLACE: Final = ("namespace", "zone", "task", "provenance")
+_RESULTS: Final = ("Counted", "Dropped")
 _DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 
 
@@ -130,6 +132,18 @@ class Metrics:
             (*_PLACE, "signal"),
             registry,
         )
+        self.updates = Totals(
+            "green_federated_updates",
+            "Updates of the sites of federated jobs: Counted in a round, or Dropped.",
+            ("namespace", "result"),
+            registry,
+        )
+        self.traffic = Totals(
+            "green_federated_traffic_bytes",
+            "Weights sent to the sites of federated jobs and back.",
+            ("namespace",),
+            registry,
+        )
         self.start_delay = Histogram(
             "green_job_start_delay_seconds",
             "From a job's creation to its first start.",
@@ -169,24 +183,25 @@ class Metrics:
         self.waiting.show(waiting)
         self.conditions.show(conditions)
 
-    def begin_after(self, job: GreenTrainingJob, statement: Statement, *, ended: bool) -> None:
+    def begin_after(self, job: GreenTrainingJob, status: JobStatus, statement: Statement) -> None:
         """Leave out of the counters what an earlier process has counted.
 
         Args:
             job: one that this process has not recorded yet.
-            statement: what its stored status says it has used.
-            ended: that status is final.
+            status: what is stored of it.
+            statement: what that says it has used.
 
         """
         key = _key(job)
         if key in self._counted:
             return
+        ended = status.state.is_final
         if ended:
             self._ended.add(key)
         if not statement.parts:
             return
-        self._counted[key] = used = self._used(job, statement, with_tails=ended)
-        self._whole[key] = self._used(job, statement, with_tails=True)
+        self._counted[key] = used = self._used(job, status, statement, with_tails=ended)
+        self._whole[key] = self._used(job, status, statement, with_tails=True)
         for total, labels in used:
             total.begin(labels)
 
@@ -213,6 +228,10 @@ class Metrics:
         zone = status.plan.zone if status.plan is not None else None
         if zone is not None:
             self._begin(job, zone)
+        if job.spec.task.federate is not None:
+            for result in _RESULTS:
+                self.updates.begin((job.metadata.namespace, result))
+            self.traffic.begin((job.metadata.namespace,))
         key = _key(job)
         if key in self._ended:
             return
@@ -222,10 +241,10 @@ class Metrics:
                 self.late.add((job.metadata.namespace,), 1)
         if statement is None:
             return
-        used = self._used(job, statement, with_tails=status.state.is_final)
+        used = self._used(job, status, statement, with_tails=status.state.is_final)
         counted = self._counted.setdefault(key, {})
         self._grow(counted, used)
-        self._whole[key] = self._used(job, statement, with_tails=True)
+        self._whole[key] = self._used(job, status, statement, with_tails=True)
 
     def show(self, job: GreenTrainingJob, status: JobStatus) -> None:
         """Show a job's own figures as its status has them."""
@@ -243,7 +262,8 @@ class Metrics:
 
     def answer(self, *, prometheus: bool) -> None:
         """Who reads next: Prometheus, or somebody who must not take its first look at a series."""
-        for total in (self.energy, self.unaccounted, self.emissions, self.late):
+        amounts = (self.energy, self.unaccounted, self.emissions)
+        for total in (*amounts, self.late, self.updates, self.traffic):
             total.is_for_prometheus = prometheus
 
     def serve(self, port: int) -> None:
@@ -259,13 +279,18 @@ class Metrics:
                 total.add(labels, rise)
                 counted[key] = value
 
-    def _used(self, job: GreenTrainingJob, statement: Statement, *, with_tails: bool) -> _Used:
+    def _used(
+        self, job: GreenTrainingJob, status: JobStatus, statement: Statement, *, with_tails: bool
+    ) -> _Used:
         used: _Used = defaultdict(float)
+        namespace = job.metadata.namespace
+        for site in (role for role in status.roles or () if role.name != SERVER):
+            for result, count in zip(_RESULTS, (site.rounds, site.dropped_updates), strict=True):
+                used[self.updates, (namespace, result)] += count
+            used[self.traffic, (namespace,)] += site.bytes
         for part, sign in _signed(statement, with_tails=with_tails):
             amount = part.amount
-            place = (
-                job.metadata.namespace, part.zone or "", job.spec.task.kind, part.provenance.value,
-            )  # fmt: skip
+            place = (namespace, part.zone or "", job.spec.task.kind, part.provenance.value)
             used[self.energy, place] += sign * amount.energy.joules
             used[self.unaccounted, place] += sign * amount.unaccounted.joules
             if part.signal is not None:

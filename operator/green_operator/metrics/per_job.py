@@ -12,6 +12,7 @@ from typing import Final
 from green_api.base import Provenance
 from green_api.config import OperatorConfig
 from green_api.contract import Result
+from green_api.federate import SERVER
 from green_api.status import ConditionStatus, ConditionType, JobStatus, State
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -46,6 +47,8 @@ _TEXTS: Final = {
     "active_seconds": "Run time so far, pauses not counted.",
     "running": "1 while a pod works, else 0.",
     "running_changed_timestamp_seconds": "When it last began or ceased to run.",
+    "accuracy_ratio": "Accuracy of the global model after the last round, on the server's test "
+    "data; of federated jobs.",
     "accuracy_change_ratio": "Accuracy of the final less that of the original model, as shares of "
     "the test set; of compressed models.",
     "size_ratio": "Size of the final model's file to the original's; of compressed models.",
@@ -159,6 +162,9 @@ def figures_of(status: JobStatus) -> Figures:
             parts[_DIFFERENCE, signal] = difference / 1e6
     if status.progress is not None and status.progress.progress_percentage is not None:
         figures["progress_ratio"] = status.progress.progress_percentage / 100
+    server = next((role for role in status.roles or () if role.name == SERVER), None)
+    if server is not None:
+        figures["accuracy_ratio"] = server.accuracy
     if status.run is not None:
         figures["attempts"] = status.run.attempts
         figures["active_seconds"] = status.run.active_seconds
