@@ -82,6 +82,11 @@ CASES: Final[list[tuple[str, str, Series, int, dict[str, str] | None]]] = [
         40, JOB_LABELS,
     ),
     (
+        "GreenApiErrors", "a namespace is away, and little is asked",
+        {REQUESTS % (OPERATOR, "200"): "0+1x60", REQUESTS % (OPERATOR, "403"): "0+0.1x60"},
+        40, None,
+    ),
+    (
         "GreenApiErrors", "conflicts are ordinary",
         {REQUESTS % (OPERATOR, "200"): "0+90x60", REQUESTS % (OPERATOR, "409"): "0+10x60"},
         40, None,

@@ -12,6 +12,7 @@ from green_api.status import Condition, ConditionStatus, ConditionType, JobStatu
 from green_operator.cli import words
 from green_operator.cli.kubectl import StoredJob
 from green_operator.lifecycle.status import PLAN
+from green_operator.objects.names import JOB_LABEL, RUN_LABEL
 
 _PATIENCE: Final = timedelta(minutes=2)
 """A running operator sees a new job, a change or a planned start long before."""
@@ -143,9 +144,11 @@ def _silence(job: StoredJob, status: JobStatus, now: datetime) -> Iterator[Probl
 
 
 def _by_hand(job: StoredJob, status: JobStatus) -> str:
-    name = status.run.name if status.run is not None and status.run.name else "JOB"
+    """Lets all Jobs of the run go: a federated one has several."""
+    number = status.run.number if status.run is not None else 1
     return (
-        f"kubectl patch job {name} -n {job.namespace} --type merge "
+        f"kubectl get jobs -n {job.namespace} -l {JOB_LABEL}={job.name},{RUN_LABEL}={number} "
+        f"-o name | xargs -I JOB kubectl patch JOB -n {job.namespace} --type merge "
         '-p \'{"spec":{"suspend":false}}\''
     )
 
