@@ -26,6 +26,8 @@ _CONTROLLERS: Final = (
     "serviceaccount-controller",
     "ttl-after-finished-controller",
     "clusterrole-aggregation-controller",
+    # Else a claim keeps its namespace for ever, and the server busy with trying to delete it.
+    "persistentvolumeclaim-protection-controller",
 )
 
 
