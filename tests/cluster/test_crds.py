@@ -578,7 +578,7 @@ def test_kubectl_shows_the_columns(control_plane: ControlPlane, namespace: str) 
         message="waits for a cleaner hour",
         planned_start=datetime(2026, 12, 1, 3, tzinfo=UTC),
         deadline=datetime(2026, 12, 1, 8, tzinfo=UTC),
-        saved="-12 g",
+        difference="-12 g",
         plan=PlanStatus(
             reason="Cheapest",
             message="",
@@ -589,7 +589,7 @@ def test_kubectl_shows_the_columns(control_plane: ControlPlane, namespace: str) 
     )
     control_plane.admin.patch_status(GREEN_JOBS, "shrink", status.to_wire(), namespace)
     head, row = control_plane.kubectl("get", "gtj", "-n", namespace).splitlines()
-    assert head.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "SAVED", "ZONE", "AGE"]
+    assert head.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "DIFFERENCE", "ZONE", "AGE"]
     shown = re.split(r"\s{2,}", row)[:6]
     assert shown == ["shrink", "Planned", "2026-12-01T03:00:00Z", "2026-12-01T08:00:00Z", "-12 g", "gb"]  # fmt: skip
     wide = control_plane.kubectl("get", "gtj", "-n", namespace, "-o", "wide")

@@ -125,7 +125,7 @@ def _event(entry: Mapping[str, Any]) -> AuditEvent | None:
     target = entry.get("objectRef", {})
     subresource = target.get("subresource")
     return AuditEvent(
-        user=entry["user"]["username"],
+        user=entry["user"].get("username", ""),
         verb=entry["verb"],
         group=target.get("apiGroup", ""),
         resource=target.get("resource", "") + (f"/{subresource}" if subresource else ""),

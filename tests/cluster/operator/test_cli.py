@@ -179,7 +179,7 @@ def test_what_is_wrong_and_how_it_is_mended(world: World, green: Green) -> None:
     world.wait_condition("tight", "DeadlineAtRisk", "True")
     world.wait("wrong", "Failed")
 
-    rows = {line.split()[0]: line for line in green("list").splitlines()}
+    rows = {line.split()[0]: line for line in green("list", columns=120).splitlines()}
     assert "no node fits" in rows["blocked"]
     assert "claim not found" in rows["homeless"]
     assert "paused by a person" in rows["tight"]

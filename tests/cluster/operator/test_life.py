@@ -24,7 +24,7 @@ def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: Wo
     assert abs(datetime.fromisoformat(status["plannedStart"]) - soon) < timedelta(seconds=1)
     assert status["plan"]["intensityGramsPerKilowattHour"] == 100
     assert status["plan"]["runNowIntensityGramsPerKilowattHour"] > 100
-    assert status["saved"].endswith("expected")
+    assert status["difference"].endswith("expected")
     (run,) = world.runs("shrink")
     assert run["spec"]["suspend"] is True
     assert world.pods("shrink") == []
@@ -160,7 +160,7 @@ def test_kubectl_reads_well(world: World) -> None:
     )
     table = kubectl("get", "gtj", "-n", world.namespace)
     header, row = table.strip().splitlines()
-    assert header.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "SAVED", "ZONE", "AGE"]
+    assert header.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "DIFFERENCE", "ZONE", "AGE"]
     assert "Succeeded" in row
     wide = kubectl("get", "gtj", "-n", world.namespace, "-o", "wide").splitlines()[0].split()
     assert wide[-4:] == ["ENERGY", "INTENSITY", "MESSAGE", "AGE"]
