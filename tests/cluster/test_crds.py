@@ -589,7 +589,15 @@ def test_kubectl_shows_the_columns(control_plane: ControlPlane, namespace: str) 
     )
     control_plane.admin.patch_status(GREEN_JOBS, "shrink", status.to_wire(), namespace)
     head, row = control_plane.kubectl("get", "gtj", "-n", namespace).splitlines()
-    assert head.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "DIFFERENCE", "ZONE", "AGE"]
+    assert head.split() == [
+        "NAME",
+        "STATE",
+        "PLANNED-START",
+        "DEADLINE",
+        "DIFFERENCE",
+        "ZONE",
+        "AGE",
+    ]
     shown = re.split(r"\s{2,}", row)[:6]
     assert shown == ["shrink", "Planned", "2026-12-01T03:00:00Z", "2026-12-01T08:00:00Z", "-12 g", "gb"]  # fmt: skip
     wide = control_plane.kubectl("get", "gtj", "-n", namespace, "-o", "wide")

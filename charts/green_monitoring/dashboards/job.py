@@ -97,13 +97,13 @@ def job() -> dashboard.Dashboard:
             [Query(kilowatt_hours(f"max by (provenance) ({_ENERGY_BY_KIND})"), "{{provenance}}")],
         ), stacked=True),
         lines(Panel(
-            "Progress", "Share of the work that is done, as its pods said.", SHARE,
-            [Query(_of("progress_ratio"), "progress")],
-        ), steps=True, most=1),
-        lines(Panel(
-            "Accuracy by round", "Of a federated job: of the global model after the last round, on "
-            "the server's test data.", SHARE,
-            [Query(_of("accuracy_ratio"), "accuracy")],
+            "Progress", "Share of the work that is done, as its pods said; of a federated job also "
+            "the accuracy of the global model after the last round, on the server's test data.",
+            SHARE,
+            [
+                Query(_of("progress_ratio"), "progress"),
+                Query(_of("accuracy_ratio"), "accuracy"),
+            ],
         ), steps=True, most=1),
         lines(Panel(
             "Emissions and difference", "Location-based emissions so far, and counterfactual less "

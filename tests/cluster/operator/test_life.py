@@ -160,7 +160,15 @@ def test_kubectl_reads_well(world: World) -> None:
     )
     table = kubectl("get", "gtj", "-n", world.namespace)
     header, row = table.strip().splitlines()
-    assert header.split() == ["NAME", "STATE", "PLANNED-START", "DEADLINE", "DIFFERENCE", "ZONE", "AGE"]
+    assert header.split() == [
+        "NAME",
+        "STATE",
+        "PLANNED-START",
+        "DEADLINE",
+        "DIFFERENCE",
+        "ZONE",
+        "AGE",
+    ]
     assert "Succeeded" in row
     wide = kubectl("get", "gtj", "-n", world.namespace, "-o", "wide").splitlines()[0].split()
     assert wide[-4:] == ["ENERGY", "INTENSITY", "MESSAGE", "AGE"]
