@@ -123,7 +123,7 @@ def jobs() -> dashboard.Dashboard:
             "Largest differences", "Counterfactual less actual emissions of single jobs: what "
             "waiting changed. Two kinds of intensity cannot be compared.", GRAMS,
             [Query(f"topk(10, {of_jobs('emissions_difference_grams')})",
-                   "{{name}} ({{namespace}}, {{signal}})")],
+                   "{{name}} ({{signal}})")],
         )),
         intensity_of_zones(),
         lines(Panel(

@@ -65,6 +65,8 @@ class Panel:
     height: int = 8
 
 
+_HALF: Final = 12
+"""Of 24: a panel that shares its row."""
 AnyPanel = timeseries.Panel | stat.Panel | bargauge.Panel | table.Panel
 
 
@@ -219,14 +221,20 @@ def listing(
             options={
                 "excludeByName": {"Time": True},
                 "indexByName": {name: i for i, name in enumerate(order)},
-                "renameByName": value_names | {key: key.capitalize() for key in keys},
+                "renameByName": value_names | {key: key.capitalize() for key in (*keys, "signal")},
             },
         )
     )
+    # Names are cut short where all columns share the room alike.
+    for title, width in (("Name", 130), ("Signal", 130)):
+        if panel.width > _HALF:
+            builder.override_by_name(
+                title, [models.DynamicConfigValue(id_val="custom.width", value=width)]
+            )
     for column in columns:
         properties = [models.DynamicConfigValue(id_val="unit", value=column.unit)]
         if column.unit == TIME:
-            properties.append(models.DynamicConfigValue(id_val="custom.width", value=160))
+            properties.append(models.DynamicConfigValue(id_val="custom.width", value=145))
         builder.override_by_name(column.title, properties)
     if link:
         target = {"title": "Dashboard of the job", "url": link}
