@@ -31,6 +31,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx
 import psutil
 import yaml
 from green_api.federate import Federate
@@ -100,11 +101,15 @@ def measure(rounds: int, marks: Callable[[], int], tree: Tree) -> list[Row]:
 
 
 @contextmanager
-def started(folder: Path, name: str, *command: object, **env: str) -> Iterator[subprocess.Popen]:
+def started(folder: Path, name: str, *command: object) -> Iterator[subprocess.Popen]:
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [str(part) for part in command], stdout=log, stderr=log, cwd=folder,
-            env={**os.environ, **SWITCHES, "FLWR_HOME": str(folder / "home"), **env},
+            env={
+                **os.environ, **SWITCHES, "FLWR_HOME": str(folder / "home"),
+                # Flower starts programs of its own by their names.
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            },
         )  # fmt: skip
     try:
         yield process
@@ -164,7 +169,8 @@ def flower(client: str) -> Callable[[int, Path], list[Row]]:
             link = stack.enter_context(
                 started(folder, "link", BIN / "flower-superlink", "--insecure", "--port", port)
             )
-            wait_for(lambda: "running" in (folder / "link.log").read_text().lower(), 60)
+            health = f"http://127.0.0.1:{port}/health"
+            wait_for(lambda: httpx.get(health).status_code == httpx.codes.OK, 120)
             nodes = [
                 stack.enter_context(
                     started(
