@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -301,6 +302,14 @@ def test_a_deadline_that_is_missed_fails_the_job_where_asked(tmp_path: Path) -> 
     status = run.job("shrink").status
     assert status is not None
     assert next(c.reason for c in status.conditions if c.type == "Failed") == "DeadlineExceeded"
+
+
+def test_a_deadline_that_was_missed_is_told_at_the_end(tmp_path: Path) -> None:
+    schedule = {"completeWithin": "3s", "expectedDuration": "1s"}
+    text = "import time; time.sleep(6)"
+    finished = greenctl(tmp_path, train(tmp_path, text, schedule=schedule), STATIC).run()
+    assert finished.returncode == 0
+    assert re.search(r"It ended \d+s after its deadline\.", finished.stdout)
 
 
 def test_metrics_are_served_while_it_runs(tmp_path: Path, unused_port: int) -> None:

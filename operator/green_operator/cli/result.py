@@ -15,6 +15,7 @@ from rich.text import Text
 
 from green_operator.account.statement import Statement
 from green_operator.amounts import format_difference, format_emissions, format_energy
+from green_operator.cli import words
 from green_operator.cli.roles import roles_table
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.job import LocalJob
@@ -71,6 +72,8 @@ def _plan(job: LocalJob) -> Iterable[RenderableType]:
     status, first = job.state.status, job.state.first_plan
     if status is not None and status.message:
         yield Text(status.message)
+    if status is not None and (late := words.missed_by(status)):
+        yield Text(f"It ended {words.span(late)} after its deadline.", style="yellow")
     if first is not None:
         yield Text(f"First plan: {first.message}", style="dim")
 

@@ -164,8 +164,15 @@ def deadline(status: JobStatus, now: datetime) -> str:
         return from_now(status.deadline, now) + (", at risk" if at_risk else "")
     if status.completion_time is None or status.state is State.FAILED:
         return ""
-    late = status.completion_time - status.deadline
-    return "met" if late <= timedelta(0) else f"missed by {span(late)}"
+    late = missed_by(status)
+    return f"missed by {span(late)}" if late else "met"
+
+
+def missed_by(status: JobStatus) -> timedelta:
+    """How long after its deadline a job ended; zero where it did not."""
+    if status.completion_time is None or status.deadline is None:
+        return timedelta(0)
+    return max(status.completion_time - status.deadline, timedelta(0))
 
 
 def difference(status: JobStatus) -> str:
