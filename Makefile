@@ -110,7 +110,7 @@ generate: setup ## Write what is generated from the types and the collectors
 check-generated: setup
 	$(RUN)python scripts/generate.py --check
 
-bench: setup bench-overhead bench-operator bench-metrics ## All benchmarks; results under build/bench
+bench: setup bench-overhead bench-operator bench-metrics bench-federated ## All benchmarks; results under build/bench
 
 bench-%: setup
 	$(RUN)python -m tests.benchmarks.$*
