@@ -33,6 +33,14 @@ each site's public key as ``SITE.pub``; a site's holds ``ca.pem``, ``site.key`` 
 CHECKPOINT_DIR_ENV: Final = "GREEN_CHECKPOINT_DIR"
 OUTPUT_DIR_ENV: Final = "GREEN_OUTPUT_DIR"
 PROGRESS_FILE_ENV: Final = "GREEN_PROGRESS_FILE"
+VISIBLE_DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"
+
+
+def devices_in(visible: str) -> list[str]:
+    """Indices and UUIDs of the visible GPUs; CUDA stops at the first invalid one."""
+    names = [name.strip() for name in visible.split(",")]
+    return names[: next((i for i, n in enumerate(names) if n.startswith("-") or not n), None)]
+
 
 PROGRESS_PATH: Final = "/v1/progress"
 DEFAULT_PORT: Final = 8765

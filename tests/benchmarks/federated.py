@@ -184,8 +184,11 @@ def flower(client: str) -> Callable[[int, Path], list[Row]]:
             config = f'rounds={rounds} sites={SITES} marks="{marks}"'
             submit = [BIN / "flwr", "run", "app", "here", "--run-config", config]
             stack.enter_context(started(folder, "submit", *submit))
+
             # Flower judges the first weights too: one mark more.
-            counted = lambda: max(0, len(marks.read_text().split("\n")) - 2)  # noqa: E731
+            def counted() -> int:
+                return max(0, len(marks.read_text().split("\n")) - 2)
+
             wait_for(marks.exists, PATIENCE_SECONDS)
             return measure(rounds, counted, Tree(link, *nodes))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from green_api.status import State
-from green_operator.cluster.reconciler import rejected_standing
+from green_operator.metrics import rejected_standing
 from green_operator.objects.rejected import rejected_status
 
 from tests.unit.factories import T0

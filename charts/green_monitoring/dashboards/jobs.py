@@ -34,8 +34,9 @@ def _kind(provenance: str) -> str:
     return of_jobs("energy_by_provenance_joules", f'{NAMESPACE}, provenance="{provenance}"')
 
 
-def _of_federated(metric: str) -> str:
-    return f"({of_jobs(metric)} and on (namespace, name) {of_jobs('accuracy_ratio')})"
+def _where(has: str, metric: str) -> str:
+    """A gauge of the jobs that have another one, too."""
+    return f"({of_jobs(metric)} and on (namespace, name) {of_jobs(has)})"
 
 
 # Of a job that has just started nothing is known, and no share of it either.
@@ -141,10 +142,14 @@ def jobs() -> dashboard.Dashboard:
             ),
             ("namespace", "name"),
             (
-                Column("Progress", _of_federated("progress_ratio"), SHARE),
+                Column("Progress", _where("accuracy_ratio", "progress_ratio"), SHARE),
                 Column("Accuracy", of_jobs("accuracy_ratio"), SHARE),
-                Column("Energy", kilowatt_hours(_of_federated("energy_joules")), KILOWATT_HOURS),
-                Column("Emissions", _of_federated("emissions_grams"), GRAMS),
+                Column(
+                    "Energy",
+                    kilowatt_hours(_where("accuracy_ratio", "energy_joules")),
+                    KILOWATT_HOURS,
+                ),
+                Column("Emissions", _where("accuracy_ratio", "emissions_grams"), GRAMS),
             ),
             by="Accuracy",
             link=_LINK,
@@ -169,15 +174,10 @@ def jobs() -> dashboard.Dashboard:
                 Column("Size", of_jobs("size_ratio"), SHARE),
                 Column(
                     "Energy",
-                    kilowatt_hours(f"({of_jobs('energy_joules')} and {of_jobs('size_ratio')})"),
+                    kilowatt_hours(_where("size_ratio", "energy_joules")),
                     KILOWATT_HOURS,
                 ),
-                Column(
-                    "Emissions",
-                    f"{of_jobs('emissions_grams')} and on (namespace, name) "
-                    f"{of_jobs('size_ratio')}",
-                    GRAMS,
-                ),
+                Column("Emissions", _where("size_ratio", "emissions_grams"), GRAMS),
             ),
             by="Size",
             link=_LINK,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from green_api.base import Provenance
-from green_api.contract import Component, Method
+from green_api.contract import VISIBLE_DEVICES_ENV, Component, Method, devices_in
 from green_api.units import Energy
 
 from green_jobs.energy.meter import MeterError, RisingCounter
-
-VISIBLE_DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"
 
 
 class NvmlMeter:
@@ -68,11 +66,9 @@ class NvmlMeter:
         return handles
 
     def _names(self, visible: str | None) -> list[str]:
-        """Indices and UUIDs of the visible devices; CUDA stops at the first invalid one."""
         if visible is None:
             return [str(index) for index in range(self._nvml.nvmlDeviceGetCount())]
-        names = [name.strip() for name in visible.split(",")]
-        return names[: next((i for i, n in enumerate(names) if n.startswith("-") or not n), None)]
+        return devices_in(visible)
 
     def _handle(self, name: str) -> Any:  # noqa: ANN401 - NVML's opaque handle
         if name.isdigit():

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from green_api.federate import SERVER
-from green_api.status import RoleAccountStatus
+from green_api.status import AccountStatus, JobStatus, RoleAccountStatus
 from green_api.units import ZERO_EMISSIONS, Power
 
 from green_operator.account.book import KEPT_ATTEMPTS, Book
@@ -39,6 +39,13 @@ def books_of(
         )
         for role, power in reserved.items()
     }
+
+
+def accounts_in(status: JobStatus | None) -> list[AccountStatus]:
+    """All books that a status carries; of a federated job the server's come first."""
+    if status is None:
+        return []
+    return [*([status.account] if status.account is not None else ()), *(status.accounts or ())]
 
 
 def accounts_of(books: Mapping[str, Book]) -> list[RoleAccountStatus]:

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from green_operator.account.book import Book
-from green_operator.account.roles import books_of, sum_of
+from green_operator.account.roles import accounts_in, books_of, sum_of
 from green_operator.account.statement import Statement, statement_of
 from green_operator.amounts import format_difference, format_energy
 from green_operator.cli import words
@@ -243,7 +243,7 @@ def _roles(status: JobStatus) -> Parts:
 
 def _attempts(job: StoredJob, status: JobStatus, now: datetime) -> Parts:
     run = status.run
-    accounts = [*([status.account] if status.account is not None else ()), *(status.accounts or ())]
+    accounts = accounts_in(status)
     # Of a federated job the server's attempts are the job's; its sites have a table of their own.
     latest = accounts[0].latest if accounts else []
     if run is None or not run.attempts:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from green_api.contract import VISIBLE_DEVICES_ENV
 from green_api.errors import UserError
 from green_api.job import GreenTrainingJob
 from green_api.zone import GridZone
@@ -25,7 +26,7 @@ from green_operator.cli.manifests import (
 )
 from green_operator.local.attempts import Attempts, Place
 from green_operator.local.clock import PlanClock
-from green_operator.local.gpus import VISIBLE_DEVICES_ENV, Role, allot, visible_gpus
+from green_operator.local.gpus import Role, allot, visible_gpus
 from green_operator.local.job import LocalJob
 from green_operator.local.runner import Zones
 from green_operator.local.state import JobState, RoleState, RunnerState, StateFile

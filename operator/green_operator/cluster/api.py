@@ -154,15 +154,9 @@ class Api:
         self, resource: Resource, namespace: str = "", selector: str = ""
     ) -> AsyncIterator[Object]:
         """All objects of a kind, in pages, so that ten thousand do not stand in memory at once."""
-        query = {"limit": str(_PAGE)} | ({"labelSelector": selector} if selector else {})
-        while True:
-            page = await self._call("GET", resource, resource.path(namespace), query, verb="LIST")
-            for item in page["items"]:
-                yield item
-            following = page["metadata"].get("continue")
-            if not following:
-                return
-            query["continue"] = following
+        async for _, body in self.list_news(resource, namespace, selector, lambda _: False):
+            if body is not None:
+                yield body
 
     async def list_news(
         self,

@@ -157,8 +157,8 @@ class Operator:
             await asyncio.sleep(_CRD_WAIT_SECONDS)
 
     async def _look_at_namespaces(self) -> None:
-        """On a standby too: its watches have to end where a namespace is away."""
-        while True:
+        """On a standby, whose watches too have to end where one is away; a leader sweeps."""
+        while not self._elected.is_set():
             await asyncio.sleep(self._config.resync_interval.total_seconds())
             with suppress(ApiError):
                 await self.namespaces.look()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,12 +17,12 @@ from green_api import API_VERSION
 from green_api.base import describe_problems
 from green_api.config import OperatorConfig
 from green_api.job import GreenTrainingJob
-from green_api.status import AccountStatus, JobStatus, State
+from green_api.status import JobStatus
 from green_api.units import Power
 from pydantic import ValidationError
 
 from green_operator.account.power import PowerTable
-from green_operator.account.roles import sum_of
+from green_operator.account.roles import accounts_in, sum_of
 from green_operator.account.statement import statement_of
 from green_operator.cluster.api import JOBS, Api, ApiError, NameTakenError
 from green_operator.cluster.claims import Claims
@@ -40,7 +40,7 @@ from green_operator.lifecycle.decide import decide
 from green_operator.lifecycle.events import Event, transitions
 from green_operator.lifecycle.significance import FIGURES_EVERY, is_significant
 from green_operator.lifecycle.types import Decision, Obstacle, Snapshot
-from green_operator.metrics import Metrics, Standing, standing
+from green_operator.metrics import Metrics, rejected_standing, standing
 from green_operator.objects.rejected import rejected_status
 
 _logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class Reconciler:
 
     def _tidy(self, seen: Seen, stored: JobStatus | None) -> None:
         """Pods that are gone and closed in the stored books need not be remembered."""
-        ended = {a.uid for account in _accounts(stored) for a in account.latest if a.end_time}
+        ended = {a.uid for account in accounts_in(stored) for a in account.latest if a.end_time}
         for pod in seen.all_pods:
             if pod.gone and (pod.started is None or pod.uid in ended):
                 self.index.drop_pod(seen.key, pod.uid)
@@ -285,29 +285,6 @@ class Reconciler:
         """By role, what its reservation can draw."""
         resources = {role: job.spec.resources_of(role) for role in job.spec.task.roles}
         return {role: self._table.reserved(r.gpus, r.cores) for role, r in resources.items()}
-
-
-def rejected_standing(body: Mapping[str, Any], status: Mapping[str, Any]) -> Standing:
-    """How a job is counted that cannot be read: by what can be made out of it.
-
-    Args:
-        body: the object as it is stored.
-        status: its status, with the condition that it is not accepted.
-
-    """
-    task = next(iter(body["spec"].get("task") or {}), "")
-    said = status.get("state")
-    state = State(said) if said in set(State) else State.ACCEPTED
-    conditions = [] if state.is_final else status.get("conditions", [])
-    kept = tuple((c["type"], c["status"], c["reason"]) for c in conditions)
-    return Standing(body["metadata"]["namespace"], task, state, "", kept)
-
-
-def _accounts(status: JobStatus | None) -> Sequence[AccountStatus]:
-    """The books that a status carries."""
-    if status is None:
-        return ()
-    return [*([status.account] if status.account is not None else ()), *(status.accounts or ())]
 
 
 def snapshot_waits(decision: Decision) -> bool:

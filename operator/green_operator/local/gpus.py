@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from green_api.contract import VISIBLE_DEVICES_ENV, devices_in
 from green_api.errors import UserError
 
-VISIBLE_DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"
 _DEVICE: Final = re.compile(r"nvidia(\d+)")
 
 Role = tuple[str, str]
@@ -20,7 +20,7 @@ def visible_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -
     """The GPUs that this process may give away, as CUDA names them; none where none is seen."""
     visible = environment.get(VISIBLE_DEVICES_ENV)
     if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip()]
+        return devices_in(visible)
     found = (_DEVICE.fullmatch(path.name) for path in devices.glob("nvidia*"))
     return sorted((match[1] for match in found if match), key=int)
 

@@ -4,7 +4,7 @@
 operator fares. ``series`` has the two collectors beneath, ``reference`` describes them all.
 """
 
-from green_operator.metrics.fleet import Metrics, Standing, standing
+from green_operator.metrics.fleet import Metrics, Standing, rejected_standing, standing
 from green_operator.metrics.per_job import DEFAULT_JOB_LIMIT
 from green_operator.metrics.process import OperatorMetrics
 from green_operator.metrics.reference import Description, describe
@@ -16,5 +16,6 @@ __all__ = [
     "OperatorMetrics",
     "Standing",
     "describe",
+    "rejected_standing",
     "standing",
 ]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from green_api.base import Provenance, Signal
 from green_api.federate import SERVER
@@ -72,6 +72,22 @@ def _standing(job: GreenTrainingJob, status: JobStatus | None) -> Standing:
         running.reason if running is not None and waits else "",
         tuple((c.type.value, c.status.value, c.reason) for c in status.conditions),
     )
+
+
+def rejected_standing(body: Mapping[str, Any], status: Mapping[str, Any]) -> Standing:
+    """How a job is counted that cannot be read: by what can be made out of it.
+
+    Args:
+        body: the object as it is stored.
+        status: its status, with the condition that it is not accepted.
+
+    """
+    task = next(iter(body["spec"].get("task") or {}), "")
+    said = status.get("state")
+    state = State(said) if said in set(State) else State.ACCEPTED
+    conditions = [] if state.is_final else status.get("conditions", [])
+    kept = tuple((c["type"], c["status"], c["reason"]) for c in conditions)
+    return Standing(body["metadata"]["namespace"], task, state, "", kept)
 
 
 def _is_late(status: JobStatus) -> bool:
