@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -46,7 +47,7 @@ class AuditEvent:
     forbidden: bool
     """A busy server's 429 comes before any decision: it is no refusal of a right."""
     agent: str
-    time: str
+    time: datetime
 
     @property
     def access(self) -> Access:
@@ -135,7 +136,7 @@ def _event(entry: Mapping[str, Any]) -> AuditEvent | None:
         code=code,
         forbidden=entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid",
         agent=entry.get("userAgent", ""),
-        time=entry["stageTimestamp"],
+        time=datetime.fromisoformat(entry["stageTimestamp"]),
     )
 
 

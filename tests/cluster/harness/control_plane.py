@@ -9,6 +9,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +73,7 @@ class ControlPlane:
         self.authority = self._authority.certificate
         self._signing_key = self._authority.make_key("service-accounts")
         self.audit = AuditLog(folder / "audit.log")
+        self._unready: list[tuple[datetime, datetime]] = []
         self.admin_kubeconfig = self.kubeconfig("admin", groups=_MASTERS)
         self.admin = Client.from_kubeconfig(self.admin_kubeconfig)
         self.etcd = self._make_etcd()
@@ -94,8 +96,17 @@ class ControlPlane:
                 process.kill()
 
     def start_apiserver(self) -> None:
+        began = datetime.now(UTC)
         self.apiserver.start()
         self.apiserver.wait_ready(self._is_ready)
+        self._unready.append((began, datetime.now(UTC)))
+
+    def was_ready(self, at: datetime) -> bool:
+        """Whether the API server was not just starting.
+
+        It answers before it has read who may do what, and refuses whoever asks then.
+        """
+        return not any(began <= at <= ended for began, ended in self._unready)
 
     def stop_apiserver(self, *, gently: bool = False) -> None:
         """Stop it at once, or let it finish its requests; its address stays the same."""

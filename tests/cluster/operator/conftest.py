@@ -20,7 +20,10 @@ def _no_operator_was_refused(control_plane: ControlPlane) -> Iterator[None]:
     refused = [
         event
         for event in control_plane.audit.events()
-        if event.user.endswith(f":{ACCOUNT}") and event.resource and event.forbidden
+        if event.user.endswith(f":{ACCOUNT}")
+        and event.resource
+        and event.forbidden
+        and control_plane.was_ready(event.time)
     ]
     assert refused == []
 
