@@ -31,6 +31,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from green_api.errors import InvalidManifestError
+from green_api.problems import describe_problems
 
 # Go's duration syntax without signs; `1d` is no duration in Go nor in CEL.
 _DURATION = r"^([0-9]+([.][0-9]+)?(h|m|s|ms))+$"
@@ -212,7 +213,7 @@ class Rule:
         cel: the rule as the API server evaluates it, on ``self`` (and ``oldSelf``).
         message: what is wrong and how to mend it.
         holds: the same rule in Python; None for a transition, which only a server sees.
-        field: the JSON name of the field that the message is about, or "" for the object.
+        field: the JSON path of the field that the message is about, or "" for the object.
 
     """
 
@@ -290,46 +291,7 @@ class Resource(Model):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidManifestError(source, describe_problems(error)) from None
-
-
-def describe_problems(error: ValidationError, prefix: str = "") -> list[str]:
-    """One line per problem: the field's path, the value, what is wrong and the fix."""
-    lines = []
-    for item in error.errors(include_url=False):
-        path = _path(prefix, item["loc"])
-        context = item.get("ctx", {})
-        if item["type"] == "rule":
-            value = item["input"]
-            if field := context["field"]:
-                path = f"{path}.{field}" if path else field
-                value = value.get(field) if isinstance(value, dict) else None
-            lines.append(f"{path}: {_shown(value)}{context['message']}")
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown field; see the reference for the fields that exist")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: is required")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {_shown(item['input'])}{message[0].lower()}{message[1:]}")
-    return lines
-
-
-def _path(prefix: str, loc: tuple[int | str, ...]) -> str:
-    path = prefix
-    for part in loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += f".{part}" if path else part
-    return path
-
-
-def _shown(value: object) -> str:
-    if value is None or isinstance(value, (dict, list)):
-        return ""
-    text = value.isoformat() if isinstance(value, datetime) else str(value)
-    return f"{text[:80]!r}: " if isinstance(value, str) else f"{text[:80]}: "
+            raise InvalidManifestError(source, describe_problems(error, cls)) from None
 
 
 class Provenance(StrEnum):

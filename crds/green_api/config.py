@@ -10,9 +10,10 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
 from green_api import GROUP
-from green_api.base import DnsLabel, DnsSubdomain, Duration, Model, Rule, describe_problems
+from green_api.base import DnsLabel, DnsSubdomain, Duration, Model, Rule
 from green_api.errors import InvalidManifestError
 from green_api.job import EnvVar, LabelSelector, Toleration
+from green_api.problems import describe_problems
 
 
 def _network(text: str) -> str:
@@ -204,4 +205,4 @@ class OperatorConfig(Model):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidManifestError(source, describe_problems(error)) from None
+            raise InvalidManifestError(source, describe_problems(error, cls)) from None

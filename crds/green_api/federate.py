@@ -132,7 +132,7 @@ class Site(Model):
             cel="!has(self.resources) || self.resources.gpus <= 1",
             message="a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
             holds=lambda s: s.resources is None or s.resources.gpus <= 1,
-            field="resources",
+            field="resources.gpus",
         ),
     )
 
@@ -241,7 +241,8 @@ class Federate(Model):
                 "2 * (has(self.strategy.maliciousSites) ? self.strategy.maliciousSites : 0) + 3"
             ),
             message="Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the "
-            "malicious ones can win: raise minSites or lower strategy.maliciousSites",
+            "malicious ones can win: raise minSites (there must be as many sites), lower "
+            "strategy.maliciousSites or choose another strategy",
             holds=lambda f: (
                 f.strategy.name is not StrategyName.KRUM
                 or f.min_sites >= 2 * (f.strategy.malicious_sites or 0) + 3

@@ -263,7 +263,7 @@ class JobSpec(Model):
             message="compress and federate use one GPU, more would stay idle: set resources.gpus "
             "to 1 or 0; a train task may have more",
             holds=lambda s: s.task.train is not None or s.resources.gpus <= 1,
-            field="resources",
+            field="resources.gpus",
         ),
     )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from green_api.base import describe_problems
 from green_api.contract import (
     ATTEMPT_ENV,
     CLAIM_ENV,
@@ -20,6 +19,7 @@ from green_api.contract import (
     TaskDocument,
 )
 from green_api.errors import ContractError, UserError
+from green_api.problems import describe_problems
 from pydantic import ValidationError
 
 TERMINATION_FILE: Final = "/dev/termination-log"
@@ -156,7 +156,7 @@ def _read_document(file: Path) -> TaskDocument:
     try:
         document = TaskDocument.model_validate_json(data)
     except ValidationError as error:
-        raise ContractError("; ".join(describe_problems(error, str(file)))) from error
+        raise ContractError("; ".join(describe_problems(error, TaskDocument, str(file)))) from error
     folder = PurePosixPath(document.folder)
     if folder.is_absolute() or ".." in folder.parts or not folder.parts:
         msg = f"{file}: folder: {document.folder!r}: is not a folder on the claim"

@@ -340,15 +340,15 @@ BAD: list[tuple[Manifest, str, str, str]] = [
     ),
     (
         changed(compress(), {"resources": {"gpus": 2}}),
-        "spec.resources",
-        "",
+        "spec.resources.gpus",
+        "2",
         "compress and federate use one GPU, more would stay idle: set resources.gpus to 1 or 0; a "
         "train task may have more",
     ),
     (
         federate(sites__1__resources={"gpus": 2}),
-        "spec.task.federate.sites[1].resources",
-        "",
+        "spec.task.federate.sites[1].resources.gpus",
+        "2",
         "a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
     ),
     (

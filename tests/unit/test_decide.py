@@ -268,8 +268,8 @@ def test_a_pod_of_an_earlier_run_keeps_the_next_one_waiting() -> None:
 
 
 def test_a_run_that_the_server_refuses_is_told() -> None:
-    refused = Obstacle("RunRefused", "the API server refuses the run's Job: exceeded quota")
-    decision = decide(a_snapshot(refused=refused))
+    held = Obstacle("RunRefused", "the API server refuses the run's Job: exceeded quota")
+    decision = decide(a_snapshot(held=held))
     assert decision.status.state is State.PLANNED
     assert condition(decision.status, ConditionType.RUNNING) == ("False", "RunRefused")
     assert "quota" in decision.status.message

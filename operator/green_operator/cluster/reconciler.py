@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from green_api import API_VERSION
-from green_api.base import describe_problems
 from green_api.config import OperatorConfig
 from green_api.job import GreenTrainingJob
+from green_api.problems import describe_problems
 from green_api.status import JobStatus
 from green_api.units import Power
 from pydantic import ValidationError
@@ -107,10 +107,15 @@ class Reconciler:
         body = record.unpack()
         try:
             job = GreenTrainingJob.model_validate({k: v for k, v in body.items() if k != "status"})
-            status = body.get("status")
+        except ValidationError as error:
+            await self._reject(key, record, body, describe_problems(error, GreenTrainingJob))
+            return
+        status = body.get("status")
+        try:
             previous = JobStatus.model_validate(status) if status else None
         except ValidationError as error:
-            await self._reject(key, record, body, describe_problems(error))
+            problems = describe_problems(error, JobStatus, "status")
+            await self._reject(key, record, body, problems)
             return
         if job.metadata.model_extra and job.metadata.model_extra.get("deletionTimestamp"):
             return
@@ -125,7 +130,7 @@ class Reconciler:
             if error.status not in _REFUSALS and not isinstance(error, NameTakenError):
                 raise
             message = f"what the run needs cannot be made: {error}"
-            snapshot = replace(snapshot, refused=Obstacle("RunRefused", message))
+            snapshot = replace(snapshot, held=Obstacle("RunRefused", message))
             await self._conclude(seen, decide(snapshot), snapshot)
             raise
         await self._conclude(seen, decision, snapshot)

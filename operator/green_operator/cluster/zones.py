@@ -12,8 +12,9 @@ from enum import IntEnum
 from typing import Any, Final
 
 from green_api import API_VERSION
-from green_api.base import Signal, describe_problems
+from green_api.base import Signal
 from green_api.job import GreenTrainingJob
+from green_api.problems import describe_problems
 from green_api.units import Intensity
 from green_api.zone import GridZone, ZoneStatus
 from pydantic import ValidationError
@@ -119,7 +120,7 @@ class Zones:
         try:
             zone = GridZone.model_validate(slim)
         except ValidationError as error:
-            _logger.error("GridZone %s: %s", name, "; ".join(describe_problems(error)))
+            _logger.error("GridZone %s: %s", name, "; ".join(describe_problems(error, GridZone)))
             return
         self._shown[name] = _status_of(body)
         known = self._zones.get(name)

@@ -93,13 +93,13 @@ def _paused_by_person(snapshot: Snapshot) -> Verdict | None:
     return Verdict(_waiting_state(snapshot), PERSON, message, _same_run(snapshot, True))
 
 
-def _refused(snapshot: Snapshot) -> Verdict | None:
-    """The API server does not take the run as it is; it is tried again."""
-    refused = snapshot.refused
-    if refused is None:
+def _held(snapshot: Snapshot) -> Verdict | None:
+    """The API server does not take the run as it is, or whoever runs jobs here stops."""
+    held = snapshot.held
+    if held is None:
         return None
     run = _same_run(snapshot, True)
-    return Verdict(_waiting_state(snapshot), refused.reason, refused.message, run)
+    return Verdict(_waiting_state(snapshot), held.reason, held.message, run)
 
 
 def _in_window(snapshot: Snapshot) -> Verdict | None:
@@ -122,6 +122,7 @@ def _in_window(snapshot: Snapshot) -> Verdict | None:
         return Verdict(
             _waiting_state(snapshot), obstacle.reason, obstacle.message, _same_run(snapshot, wait)
         )
+    message = f"Starting. {message}"
     return Verdict(_waiting_state(snapshot), STARTING, message, _same_run(snapshot, wait))
 
 
@@ -153,7 +154,7 @@ _CHECKS: Final[tuple[Callable[[Snapshot], Verdict | None], ...]] = (
     _failed,
     _deadline_missed,
     _paused_by_person,
-    _refused,
+    _held,
     _in_window,
     _waiting,
     _not_planned,

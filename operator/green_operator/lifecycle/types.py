@@ -107,8 +107,8 @@ class Snapshot:
     """The number of the next run, where there is none."""
     leftover: Obstacle | None = None
     """A pod of an earlier run is still there."""
-    refused: Obstacle | None = None
-    """The API server does not take the run."""
+    held: Obstacle | None = None
+    """Why the run is kept suspended, whatever its plan says."""
     claim: Obstacle | None = None
     """What is wrong with the claim, if anything is known to be."""
     ended: datetime | None = None
