@@ -97,6 +97,10 @@ def test_a_failing_command_is_tried_again_and_then_fails(tmp_path: Path) -> None
     assert [a.exit_code for a in job.attempts] == [3, 3, 3]
     assert job.status is not None
     assert job.status.message == "attempt 3 of 3 failed, the last: no luck"
+    told = [line for line in finished.stdout.splitlines() if "Failure" in line]
+    assert [line.split("Failure")[1].split() for line in told] == [
+        [f"{number}:", "no", "luck"] for number in (1, 2, 3)
+    ]
     # Failed attempts used energy too.
     assert job.status.energy is not None
     assert job.status.energy.joules > 0
@@ -193,7 +197,7 @@ def test_its_result_shows_what_a_person_wants_to_know(replayed: tuple[Greenctl, 
     run, text = replayed
     for part in (
         "First plan: Waits until",
-        "gCO2e/kWh, █ job runs █ job waits",
+        "gCO2e/kWh, ━ job runs",
         "━",
         "Estimated",
         "Actual",
@@ -272,7 +276,9 @@ def test_a_job_stopped_by_a_person_goes_on_where_it_was(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    assert "the same command goes on" in out
+    assert "Stopping: attempts save what they have" in out
+    assert "shrink  Suspended stopped; the same command goes on" in out
+    assert "shrink Suspended ──" in out
     assert run.active() == []
     first = run.job("shrink").attempts[0]
     assert first.stopping
@@ -280,6 +286,42 @@ def test_a_job_stopped_by_a_person_goes_on_where_it_was(tmp_path: Path) -> None:
     finished = run.run()
     assert finished.returncode == 0, finished.stdout
     assert len(run.job("shrink").attempts) == 2
+
+
+def test_who_asks_twice_does_not_wait_for_a_checkpoint(tmp_path: Path) -> None:
+    text = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(os.environ['GREEN_OUTPUT_DIR'] + '/deaf', 'w').close()\n"
+        "time.sleep(600)\n"
+    )
+    run = greenctl(tmp_path, train(tmp_path, text, schedule=NOW), STATIC)
+    process = run.start()
+    wait_for((tmp_path / "out/shrink/output/deaf").exists)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: run.job("shrink").attempts[0].stopping)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert time.monotonic() - asked < 10  # its grace period has two minutes
+    assert "Suspended stopped; the same command goes on" in out
+    wait_for(lambda: not run.active())
+
+
+def test_progress_is_told_in_lines_where_nothing_is_drawn(tmp_path: Path) -> None:
+    text = (
+        "import time\n"
+        "from green_jobs import progress\n"
+        "for share in (5, 12, 18, 55):\n"
+        "    progress.report(share, phase=f'epoch {share}'); time.sleep(2.5)\n"
+    )
+    finished = greenctl(tmp_path, train(tmp_path, text, schedule=NOW), STATIC).run()
+    told = [
+        line.split("shrink")[1].split() for line in finished.stdout.splitlines() if " % " in line
+    ]
+    assert ["50", "%", "epoch", "55"] in told
+    assert [step for step, *_ in told] == ["10", "50"]
 
 
 def test_a_persons_pause_ends_the_command_instead_of_hanging(tmp_path: Path) -> None:

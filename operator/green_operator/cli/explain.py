@@ -31,7 +31,7 @@ from green_operator.cli.kubectl import Cluster, ClusterError, StoredEvent, Store
 from green_operator.cli.options import Context, Kubeconfig, Namespace
 from green_operator.cli.problems import Problem, problems
 from green_operator.cli.result import account_tables, model_tables
-from green_operator.cli.roles import roles_table
+from green_operator.cli.roles import roles_parts
 from green_operator.lifecycle.status import PLAN
 from green_operator.local.runner import wall_clock
 from green_operator.objects.names import JOB_LABEL, folder_name
@@ -236,9 +236,7 @@ def _books(job: StoredJob) -> dict[str, Book]:
 
 
 def _roles(status: JobStatus) -> Parts:
-    table = roles_table(status)
-    if table is not None:
-        yield table
+    yield from roles_parts(status)
 
 
 def _attempts(job: StoredJob, status: JobStatus, now: datetime) -> Parts:

@@ -16,7 +16,7 @@ from rich.text import Text
 from green_operator.account.statement import Statement
 from green_operator.amounts import format_difference, format_emissions, format_energy
 from green_operator.cli import words
-from green_operator.cli.roles import roles_table
+from green_operator.cli.roles import roles_parts
 from green_operator.local.chart import Chart, in_terminal
 from green_operator.local.job import LocalJob
 from green_operator.local.rounds import accuracies_in_terminal
@@ -27,6 +27,8 @@ SIGNAL_TEXT = {
     Signal.MARGINAL_LIFECYCLE: "marginal, life-cycle",
     Signal.MARGINAL_DIRECT: "marginal, direct",
 }
+_MODEL_COLUMNS = ("Model", "Runtime", "Accuracy", "Size", "Parameters")
+_TIME_COLUMNS = ("Latency", "CPU time")
 _HOW = {
     Provenance.MEASURED: "device counters",
     Provenance.ATTRIBUTED: "a share of the node's counters",
@@ -85,10 +87,9 @@ def _chart(chart: Chart | None, console: Console) -> Iterable[RenderableType]:
 
 
 def _roles(status: JobStatus) -> Iterable[RenderableType]:
-    table = roles_table(status)
-    if table is not None:
+    if status.roles:
         yield Text()
-        yield table
+        yield from roles_parts(status)
 
 
 def _accuracies(accuracies: Sequence[float], console: Console) -> Iterable[RenderableType]:
@@ -158,14 +159,15 @@ def model_tables(result: Result | None) -> Iterable[RenderableType]:
     ]
     rows = [(name, model) for name, model in figures if model is not None]
     if rows:
+        timed = any(model.latency_ms is not None for _, model in rows)
         table = Table(box=None, pad_edge=False)
-        for column in ("Model", "Runtime", "Accuracy", "Size", "Parameters", "Latency", "CPU time"):
+        for column in (*_MODEL_COLUMNS, *(_TIME_COLUMNS if timed else ())):
             table.add_column(column, header_style="dim")
         for name, model in rows:
-            table.add_row(name, *_model_row(model))
+            table.add_row(name, *_model_row(model), *(_times(model) if timed else ()))
         yield Text()
         yield table
-        if any(model.latency_ms is not None for _, model in rows):
+        if timed:
             yield Text("One example, one thread, median, on the machine that ran it.", style="dim")
     if result.metrics:
         yield Text()
@@ -178,6 +180,11 @@ def _model_row(model: ModelFigures) -> list[str]:
         f"{100 * model.accuracy:.2f} %",
         f"{model.bytes / 1000:,.1f} kB",
         f"{model.parameters:,}",
+    ]
+
+
+def _times(model: ModelFigures) -> list[str]:
+    return [
         "" if model.latency_ms is None else f"{model.latency_ms:.3g} ms",
         "" if model.latency_cpu_ms is None else f"{model.latency_cpu_ms:.3g} ms",
     ]

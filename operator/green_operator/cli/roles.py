@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from green_api.status import JobStatus, RoleState, RoleStatus
@@ -26,27 +27,29 @@ _COLUMNS: Final = (
     "Zone",
     "Energy",
     "Emitted",
-    "",
 )
 
 
-def roles_table(status: JobStatus) -> Table | None:
-    """A row for each role; None for a job with one."""
+def roles_parts(status: JobStatus) -> Iterator[Table | Text]:
+    """A table with a row for each role, and a line below for each that has something to say."""
     if not status.roles:
-        return None
+        return
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column, header_style="dim")
     for role in status.roles:
         table.add_row(*_row(role))
-    return table
+    yield table
+    for role in status.roles:
+        dropped = f"{role.dropped_updates} updates dropped" if role.dropped_updates else ""
+        if note := "; ".join(filter(None, [dropped, role.message])):
+            yield Text(f"{role.name}: {note}")
 
 
 def _row(role: RoleStatus) -> list[str | Text]:
     emitted = "not known"
     if role.micrograms is not None:
         emitted = format_emissions(Emissions(role.micrograms / 1e6))
-    dropped = f"{role.dropped_updates} dropped" if role.dropped_updates else ""
     return [
         role.name,
         Text(role.state.value, style=_STYLES[role.state]),
@@ -56,7 +59,6 @@ def _row(role: RoleStatus) -> list[str | Text]:
         role.zone or "",
         format_energy(Energy(role.joules)),
         emitted,
-        Text("; ".join(filter(None, [dropped, role.message]))),
     ]
 
 

@@ -103,7 +103,7 @@ def _say(console: Console, text: str) -> None:
 
 def _run(session: Session, given: Input, console: Console, metrics_port: int | None) -> bool:
     with ExitStack() as stack:
-        watchers: list[Watcher] = [stack.enter_context(Display(console, replay_speed=given.speed))]
+        watchers: list[Watcher] = [stack.enter_context(Display(console, session.jobs, given.speed))]
         if metrics_port is not None:
             watchers.append(_serve_metrics(session, given, metrics_port))
         runner = Runner(
@@ -131,6 +131,9 @@ class _MetricsWatcher:
         if status is not None:
             self.metrics.record(job.job, status, job.statement)
         self.metrics.count_jobs(standing(j.job, j.state.status) for j in self._jobs)
+
+    def stopping(self) -> None:
+        """No figure depends on it."""
 
     def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
         slot = outlook.at(now) if outlook else None

@@ -88,10 +88,19 @@ class Attempts:
         )  # fmt: skip
         self._process = process.start(launch, attempt.port)
 
-    def stop(self, wall: datetime) -> None:
-        """Ask the active attempt to checkpoint and end; how it ends then is no failure."""
+    def stop(self, wall: datetime, *, at_once: bool = False) -> None:
+        """Ask the active attempt to checkpoint and end; how it ends then is no failure.
+
+        Args:
+            wall: the time.
+            at_once: do not wait until it has done so.
+
+        """
         attempt = self.active
-        if attempt is None or attempt.stopping or self._process is None:
+        if attempt is None or self._process is None:
+            return
+        if attempt.stopping:
+            self._kill_at = wall if at_once else self._kill_at
             return
         self._ask(attempt, wall)
         self._update(stopping=True)

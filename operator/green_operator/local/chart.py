@@ -57,14 +57,13 @@ def in_terminal(chart: Chart, width: int, height: int = 8) -> Text:
     columns = chart.columns(width - 6)
     top = max(max(grams for grams, _ in columns), 1.0)
     text = in_columns([(grams, _RUN if runs else _WAIT) for grams, runs in columns], top, height)
-    # Where there is no colour, the line says when it runs.
+    # Where there is no colour, the line alone says when it runs.
     marks = "".join("━" if runs else " " for _, runs in columns)
     text.append(f"  run {marks}\n", style=_RUN)
     left, right = f"{chart.start:%d %b %H:%M}", f"{chart.end:%d %b %H:%M} UTC"
     text.append(" " * 6 + left + right.rjust(len(columns) - len(left)) + "\n", style="dim")
     text.append("      gCO2e/kWh, ", style="dim")
-    text.append("█ job runs ", style=_RUN)
-    text.append("█ job waits", style=_WAIT)
+    text.append("━ job runs", style=_RUN)
     return text
 
 
@@ -94,7 +93,10 @@ def to_png(chart: Chart, path: Path) -> None:
     times = [s.start for s in covered] + [chart.end]
     grams = [s.intensity.grams_per_kilowatt_hour for s in covered]
     figure, axes = plt.subplots(figsize=(9, 3.6), dpi=150, layout="constrained")
-    axes.stairs(grams, dates.date2num(times), color="#6b7280", linewidth=1.6, label="intensity")
+    axes.stairs(
+        grams, dates.date2num(times), baseline=None, color="#6b7280", linewidth=1.6,
+        label="intensity",
+    )  # fmt: skip
     for index, window in enumerate(chart.windows):
         parts = overlap(covered, window)
         edges = [p.start for p in parts] + [window.end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,18 @@ from green_operator.account.power import PowerTable
 from green_operator.account.roles import sum_of
 from green_operator.account.statement import Statement, state_account
 from green_operator.lifecycle.decide import decide
-from green_operator.lifecycle.types import DesiredRun, RoleView, Snapshot
+from green_operator.lifecycle.types import DesiredRun, Obstacle, RoleView, Snapshot
 from green_operator.local.attempts import Attempts
 from green_operator.local.clock import PlanClock
 from green_operator.local.federation import credentials_folder, free_address
 from green_operator.local.state import JobState, RoleState
-from green_operator.local.views import active_time, attempt_records, role_views, run_view
+from green_operator.local.views import (
+    active_time,
+    attempt_records,
+    failures_of,
+    role_views,
+    run_view,
+)
 from green_operator.plan.remaining import expected_power, remaining_time
 from green_operator.plan.types import JobRequest, Outlook, Plan
 from green_operator.sources.zones import Resolution
@@ -113,10 +120,10 @@ class LocalJob:
         seen = [attempts.observe(wall) for attempts in self._roles.values()]
         return any(seen)
 
-    def stop(self, wall: datetime) -> None:
-        """Ask every active attempt to checkpoint and end."""
+    def stop(self, wall: datetime, *, at_once: bool = False) -> None:
+        """Ask every active attempt to checkpoint and end; at once: without waiting for it."""
         for attempts in self._roles.values():
-            attempts.stop(wall)
+            attempts.stop(wall, at_once=at_once)
 
     def recover(self, wall: datetime) -> None:
         """Take over after a time away: what still runs is on its way down."""
@@ -170,9 +177,27 @@ class LocalJob:
         }
         self.statement = sum_of(list(self._statements.values()))
 
-    def step(self, clock: PlanClock, wall: datetime, resolution: Resolution) -> bool:
-        """Decide and carry it out; whether the status changed."""
-        snapshot = self._snapshot(clock, wall, resolution)
+    def failures(self) -> dict[str, list[str]]:
+        """By role, what each attempt said that failed by itself."""
+        return {role: failures_of(attempts.state) for role, attempts in self._roles.items()}
+
+    def step(
+        self,
+        clock: PlanClock,
+        wall: datetime,
+        resolution: Resolution,
+        held: Obstacle | None = None,
+    ) -> bool:
+        """Decide and carry it out; whether the status changed.
+
+        Args:
+            clock: the planner's.
+            wall: the time.
+            resolution: what is known of the machine's zone.
+            held: why it is not to run, whatever its plan says.
+
+        """
+        snapshot = replace(self._snapshot(clock, wall, resolution), held=held)
         self.now = snapshot.now
         decision = decide(snapshot)
         if decision.run is not None:

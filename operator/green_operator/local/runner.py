@@ -14,6 +14,8 @@ from typing import Final, Protocol
 from green_api.errors import UserError
 from green_api.zone import GridZone
 
+from green_operator.lifecycle.status import PERSON
+from green_operator.lifecycle.types import Obstacle
 from green_operator.local.clock import PlanClock
 from green_operator.local.job import LocalJob
 from green_operator.local.state import JobState, RunnerState, StateFile
@@ -28,6 +30,7 @@ _TICK_SECONDS: Final = 0.2
 _SAVE_EVERY: Final = timedelta(seconds=1)
 # A source is asked for so much beyond the last deadline, for jobs that will miss it.
 _AHEAD: Final = timedelta(days=1)
+_STOPPED: Final = Obstacle(PERSON, "stopped; the same command goes on")
 _NOT_GIVEN: Final = Unavailable("it was not given")
 _NO_ZONE: Final = Resolution(None, None, "no GridZone was given")
 
@@ -42,6 +45,9 @@ class Watcher(Protocol):
 
     def changed(self, job: LocalJob) -> None:
         """The job's status is another one than before."""
+
+    def stopping(self) -> None:
+        """Every attempt has been asked to checkpoint and end."""
 
     def tick(self, jobs: Sequence[LocalJob], now: datetime, outlook: Outlook | None) -> None:
         """Time has passed; now on the planner's clock."""
@@ -131,13 +137,17 @@ class Runner:
         self._recorded: dict[str, Outlook | None] = {}
         self._generation = zones.generation
         self._plan_until: datetime | None = None
-        self._stopping = False
+        self._stops = 0
+        self._told_stopping = False
         self._saved: dict[str, JobState] = {}
         self._saved_at = wall()
 
     def stop(self) -> None:
-        """Ask all attempts to checkpoint and end, then return; safe from a signal handler."""
-        self._stopping = True
+        """Ask all attempts to checkpoint and end, then return; safe from a signal handler.
+
+        Asked again, it does not wait for them.
+        """
+        self._stops += 1
 
     def run(self) -> bool:
         """Run; whether every job reached its end.
@@ -153,18 +163,19 @@ class Runner:
         return all(job.is_final for job in self.jobs)
 
     def _finished(self) -> bool:
-        if self._stopping:
+        if self._stops:
             return not any(job.is_active for job in self.jobs)
         return all(job.is_final for job in self.jobs)
 
     def _only_paused(self) -> bool:
         waiting = [job for job in self.jobs if not job.is_final]
-        return bool(waiting and not self._stopping) and all(
+        return bool(waiting and not self._stops) and all(
             job.job.spec.suspend and not job.is_active for job in waiting
         )
 
     def _tick(self, wall: datetime) -> None:
         now = self.clock.at(wall)
+        self._tell_stopping()
         is_first = self._plan_until is None
         seen = [job for job in self.jobs if job.observe(wall) or is_first]
         is_due = self._plan_until is None or now >= self._plan_until or self._has_news()
@@ -184,10 +195,15 @@ class Runner:
             watcher.tick(self.jobs, now, self._resolution.outlook)
 
     def _step(self, job: LocalJob, wall: datetime) -> bool:
-        if self._stopping:
-            job.stop(wall)
-            return False
-        return job.step(self.clock, wall, self._resolution)
+        if self._stops:
+            job.stop(wall, at_once=self._stops > 1)
+        return job.step(self.clock, wall, self._resolution, _STOPPED if self._stops else None)
+
+    def _tell_stopping(self) -> None:
+        if self._stops and not self._told_stopping:
+            self._told_stopping = True
+            for watcher in self._watchers:
+                watcher.stopping()
 
     def _has_news(self) -> bool:
         """Whether live sources were asked since the last look."""

@@ -73,6 +73,11 @@ def run_end(attempts: Sequence[AttemptState], retries: int) -> tuple[RunEnd | No
     return None, "", ""
 
 
+def failures_of(role: RoleState) -> list[str]:
+    """What each attempt of a role said that failed by itself."""
+    return [_message(attempt) for attempt in role.attempts if attempt.counts_as_failure]
+
+
 def _message(attempt: AttemptState) -> str:
     if attempt.summary is not None:
         return attempt.summary.message

@@ -67,7 +67,10 @@ def _work(attempt: Attempt, signals: Signals) -> None:
 
 def _quieten() -> None:
     """Flower sets its own level when it is imported; each of its lines would be told twice here."""
+    from flwr.common.logger import update_console_handler
+
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    update_console_handler(colored=False)
 
 
 def _do(attempt: Attempt, work: Callable[[], None]) -> int:

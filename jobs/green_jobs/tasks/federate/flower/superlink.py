@@ -12,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from flwr.common.logger import update_console_handler
 from flwr.superlink import extensions
 from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
@@ -53,6 +54,7 @@ def main() -> None:
     """Be a SuperLink until the process ends."""
     theirs = extensions.get_middleware
     extensions.get_middleware = lambda: (Middleware(FleetOnly), *theirs())
+    update_console_handler(colored=False)
     flower_superlink()
 
 

@@ -11,6 +11,7 @@ import time
 from types import SimpleNamespace
 from typing import Final
 
+from flwr.common.logger import update_console_handler
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 
@@ -24,6 +25,7 @@ def main() -> None:
     hurried = {**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, _IDLE_SECONDS))}
     vars(start_client_internal)["time"] = SimpleNamespace(**hurried)
     hurry()
+    update_console_handler(colored=False)
     flower_supernode()
 
 
