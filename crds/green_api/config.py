@@ -139,7 +139,10 @@ class LeaderElection(Model):
 
 
 class SourceUrls(Model):
-    """Where the providers of intensity are; for mirrors and proxies."""
+    """Where the providers of intensity are; for mirrors and proxies.
+
+    The providers' own hosts are asked at public addresses only; what is named here may be anywhere.
+    """
 
     uk_neso: Annotated[str, StringConstraints(max_length=2048)] | None = None
     """Base of NESO's Carbon Intensity API."""

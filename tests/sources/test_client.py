@@ -10,6 +10,7 @@ from email.utils import format_datetime
 
 import pytest
 from green_operator.feeds.client import Client, HttpError, Limits, open_session
+from green_operator.feeds.providers import ELECTRICITY_MAPS, UK_NESO, Endpoints
 
 from tests.sources.provider import Provider, Reply
 
@@ -145,3 +146,30 @@ def test_no_key_gets_into_a_message_or_a_log(
     assert provider.questions[0].headers["auth-token"] == KEY
     assert KEY not in repr(error)
     assert KEY not in str([vars(record) for record in caplog.records])
+
+
+def test_a_provider_that_a_name_server_puts_inside_the_network_is_not_asked(
+    provider: Provider,
+) -> None:
+    provider.script("x", Reply({}))
+    url = provider.url.replace("127.0.0.1", "localhost")
+
+    async def ask() -> None:
+        async with open_session(public_hosts={"localhost"}) as session:
+            await Client(session, QUICK).get(f"{url}/x", headers={"auth-token": KEY})
+
+    with pytest.raises(HttpError, match=r"localhost has no public address here; .* sourceUrls"):
+        asyncio.run(ask())
+    assert provider.questions == []
+    # One that the administrator has named may be anywhere.
+    assert get(url) == b"{}"
+
+
+def test_only_the_providers_own_hosts_must_be_public() -> None:
+    own = {"api.carbonintensity.org.uk", "api.electricitymap.org"}
+    assert Endpoints().public_hosts == own
+    assert Endpoints(uk_neso="http://mirror.internal").public_hosts == own - {
+        "api.carbonintensity.org.uk"
+    }
+    assert Endpoints("http://a", "http://b").public_hosts == frozenset()
+    assert Endpoints(UK_NESO, ELECTRICITY_MAPS).public_hosts == own

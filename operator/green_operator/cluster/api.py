@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -27,12 +30,17 @@ Object = dict[str, Any]
 FIELD_MANAGER: Final = "green-training"
 _TIMEOUT_SECONDS: Final = 15.0
 _ATTEMPTS: Final = 4
-_LONGEST_WAIT_SECONDS: Final = 10.0
+_LONGEST_WAIT_SECONDS: Final = 60.0
+# Plans and deadlines are told by this clock, pods' times by others.
+_MOST_OFFSET_SECONDS: Final = 30.0
 _PAGE: Final = 200
 UNCOMPRESSED: Final = {"Accept-Encoding": "identity"}
 """To unpack what a server beside us has packed was a tenth of the CPU time of a start."""
 _WHOLE: Final = "application/json"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class Api:
         self._throttle = Throttle(limits) if limits is not None else None
         self._total = aiohttp.ClientTimeout(total=timeout)
         self._attempts = attempts
+        self._is_off = False
 
     async def close(self) -> None:
         """Close the connections."""
@@ -295,8 +304,23 @@ class Api:
             raw: bytes = await response.response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return 0, {"message": f"no answer: {type(error).__name__}"}, None
+        self._compare_clocks(response.headers.get("Date"))
         wait = response.headers.get("Retry-After", "")
         return response.status, _decoded(raw), float(wait) if wait.isdigit() else None
+
+    def _compare_clocks(self, date: str | None) -> None:
+        try:
+            server = parsedate_to_datetime(date or "").timestamp()
+        except ValueError:
+            return
+        offset = time.time() - server
+        self._metrics.clock_offset.set(offset)
+        is_off = abs(offset) > _MOST_OFFSET_SECONDS
+        if is_off and not self._is_off:
+            _logger.warning(
+                "the clock here and the API server's are %.0f s apart: keep both with NTP", offset
+            )
+        self._is_off = is_off
 
 
 def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:

@@ -70,12 +70,12 @@ class Operator:
         self._api = Api(configuration, self.own_metrics, config.requests, self._fence.check)
         self._elector = Elector(self._lease_api, self._fence, namespace, identity, election)
         self._elected = asyncio.Event()
-        self._session = open_session()
         urls = config.source_urls
         defaults = Endpoints()
         endpoints = Endpoints(
             urls.uk_neso or defaults.uk_neso, urls.electricity_maps or defaults.electricity_maps
         )
+        self._session = open_session(endpoints.public_hosts)
         self.index = Index()
         self.queue: WorkQueue[Key] = WorkQueue()
         self.zones = Zones(

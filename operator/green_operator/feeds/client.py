@@ -7,8 +7,10 @@ answer or of a request's headers gets into a message.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
-from collections.abc import Mapping
+import socket
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,6 +19,7 @@ from typing import Final
 
 import aiohttp
 import stamina
+from aiohttp.abc import ResolveResult
 from green_api.errors import ProviderError
 
 _CHUNK: Final = 64 * 1024
@@ -68,9 +71,46 @@ class HttpError(ProviderError):
         self.again = again
 
 
-def open_session() -> aiohttp.ClientSession:
-    """A session for the providers: no proxies or netrc of the environment, no cookies."""
+class PublicResolver(aiohttp.ThreadedResolver):
+    """Takes the word of a name server for some hosts only where it leads to a public address.
+
+    Args:
+        hosts: names that stand for services of the open internet.
+
+    """
+
+    def __init__(self, hosts: Container[str]) -> None:
+        super().__init__()
+        self._hosts = hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a host.
+
+        Raises:
+            HttpError: it should be public and has none that is.
+
+        """
+        found = await super().resolve(host, port, family)
+        if host not in self._hosts:
+            return found
+        public = [each for each in found if ipaddress.ip_address(each["host"]).is_global]
+        if not public:
+            msg = f"{host} has no public address here; name the one that is meant in sourceUrls"
+            raise HttpError(msg)
+        return public
+
+
+def open_session(public_hosts: Container[str] = ()) -> aiohttp.ClientSession:
+    """A session for the providers: no proxies or netrc of the environment, no cookies.
+
+    Args:
+        public_hosts: are asked at public addresses only.
+
+    """
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=PublicResolver(public_hosts)),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         # Answers are small; unpacking would be one more thing that a bad one can abuse.

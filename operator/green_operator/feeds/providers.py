@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from green_api.errors import ProviderError
 
@@ -34,6 +35,12 @@ class Endpoints:
 
     uk_neso: str = UK_NESO
     electricity_maps: str = ELECTRICITY_MAPS
+
+    @property
+    def public_hosts(self) -> frozenset[str]:
+        """The providers' own hosts, as far as nobody has named another address."""
+        own = {UK_NESO, ELECTRICITY_MAPS} & {self.uk_neso, self.electricity_maps}
+        return frozenset(urlsplit(url).hostname or "" for url in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class LiveZone:
 
     async def _refresh_forever(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        async with open_session() as session:
+        async with open_session(self._endpoints.public_hosts) as session:
             feeds = ZoneFeeds(Client(session), self._references, self._endpoints)
             name = self._zone.metadata.name
             feeds.set_zones([self._zone], {name: self._saved})

@@ -49,6 +49,11 @@ class OperatorMetrics:
             ("verb", "resource", "code"),
             registry=registry,
         )
+        self.clock_offset = Gauge(
+            "green_clock_offset_seconds",
+            "This replica's clock less the API server's, to a second.",
+            registry=registry,
+        )
         self.namespaces = Shown(
             "green_namespace_available",
             "1 where a namespace of watchNamespaces can be listed, 0 where it is gone.",

@@ -90,6 +90,8 @@ class Action(Enum):
     """The server has done it; the connection is closed without an answer."""
     SILENT_WATCH = auto()
     """The watch is accepted, and nothing is ever sent."""
+    BROKEN_WATCH = auto()
+    """The watch is accepted, tells an error and ends, as an API server ends one that is too old."""
 
 
 @dataclass
@@ -292,27 +294,34 @@ class ApiProxy:
             writer.write(_answer(fault, request))
             await writer.drain()
             return True
-        if action is Action.SILENT_WATCH:
+        if action in (Action.SILENT_WATCH, Action.BROKEN_WATCH):
             self._watches.add(writer)
             writer.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
             )
+            if action is Action.BROKEN_WATCH:
+                event = b'{"type":"ERROR","object":%s}\n' % _status(fault, request)
+                writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             await writer.drain()
         if action in (Action.HANG, Action.HANG_AFTER, Action.SILENT_WATCH):
             await asyncio.Event().wait()
         return False
 
 
-def _answer(fault: Fault, request: Request) -> bytes:
+def _status(fault: Fault, request: Request) -> bytes:
     reason = _REASONS.get(fault.status, "Unknown")
     text = f"injected by the tests into {request.method} {request.path}"
-    body = (
+    return (
         f'{{"kind":"Status","apiVersion":"v1","status":"Failure","code":{fault.status},'
         f'"reason":"{reason}","message":"{text}"}}'
     ).encode()
+
+
+def _answer(fault: Fault, request: Request) -> bytes:
+    body = _status(fault, request)
     lines = [
-        f"HTTP/1.1 {fault.status} {reason}",
+        f"HTTP/1.1 {fault.status} {_REASONS.get(fault.status, 'Unknown')}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
     ]

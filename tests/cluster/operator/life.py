@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import pytest
 
+from tests.cluster.harness.client import GREEN_JOBS
 from tests.cluster.harness.operator import OperatorProcess
 from tests.cluster.harness.proxy import ApiProxy
-from tests.cluster.harness.script import UNTIL_TOLD
+from tests.cluster.harness.script import UNTIL_TOLD, Message, Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, joules_of
 from tests.conftest import SEED, WHOLE
@@ -69,6 +70,20 @@ class Life:
         return self.world.start_operator(name, config=config, server=self.proxy.url)
 
 
+class ShortLife(Life):
+    """A job whose attempts say that they are done and leave no marker, deleted when it has failed."""
+
+    def run(self) -> None:
+        world = self.world
+        world.kubelet.scripts["shrink"] = Script(seconds=0.5, message=Message.ABSENT)
+        world.create("shrink", retries=1, ttlSecondsAfterFinished=1)
+        self.wait(lambda: self._is_gone, "it has failed and is deleted")
+
+    @property
+    def _is_gone(self) -> bool:
+        return self.world.admin.find(GREEN_JOBS, self.name, self.world.namespace) is None
+
+
 ONCE = {"Planned", "Started", "Suspended", "Resumed", "Succeeded", "Failed"}
 
 
@@ -86,6 +101,18 @@ def check(world: World) -> None:
     assert status["account"]["latest"][-1]["succeeded"] is True
     told = [reason for reason in world.events("shrink") if reason in ONCE]
     assert len(told) == len(set(told)), f"told twice: {told}"
+
+
+def check_short(world: World) -> None:
+    """What has to hold of a short life, whatever was killed."""
+    truths = world.kubelet.truth("shrink")
+    assert len(truths) == 2
+    assert truths[0].ended is not None
+    assert truths[0].ended <= truths[1].started, "two pods at once"
+    told = [reason for reason in world.events("shrink") if reason in ONCE]
+    assert "Failed" in told
+    assert len(told) == len(set(told)), f"told twice: {told}"
+    world.wait_collected("shrink")
 
 
 def kill_cases(most: int, *, reached: int, sample: int) -> list[tuple[int, bool]]:

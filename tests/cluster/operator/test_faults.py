@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -80,6 +80,50 @@ def test_one_request_goes_wrong(world: World, proxy: ApiProxy, kind: Kind, numbe
     check(world)
     if not fault.hits:
         pytest.skip(f"this life had {len(proxy.counted)} requests")
+
+
+def is_of_the_cluster(request: Request) -> bool:
+    """Asked of the whole cluster: zones, their statuses, nodes, what the server has."""
+    return not request.is_watch and "/namespaces/" not in request.path
+
+
+WATCH_KINDS = (
+    Kind(Action.ANSWER, 409),
+    Kind(Action.ANSWER, 410),
+    Kind(Action.ANSWER, 429, retry_after=1),
+    Kind(Action.ANSWER, 500),
+    Kind(Action.HANG),
+    Kind(Action.BROKEN_WATCH, 410),
+    Kind(Action.BROKEN_WATCH, 500),
+)
+
+
+def other_cases() -> list[object]:
+    every = [
+        pytest.param(asked, kind, id=f"{name}-{kind}")
+        for name, asked, kinds in (
+            ("watch", lambda request: request.is_watch, WATCH_KINDS),
+            ("cluster", is_of_the_cluster, KINDS),
+        )
+        for kind in kinds
+    ]
+    return every if WHOLE else random.Random(SEED + 2).sample(every, 3)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("asked", "kind"), other_cases())
+def test_watches_and_what_is_asked_of_the_cluster_go_wrong(
+    world: World, proxy: ApiProxy, asked: Callable[[Request], bool], kind: Kind
+) -> None:
+    """Three of them each time, from the start: where the process ends, it is started again."""
+    world.add_node()
+    fault = proxy.inject(
+        kind.action, when=asked, times=3, status=kind.status, retry_after=kind.retry_after
+    )
+    life = Life(world, proxy, timeout=90)
+    life.run()
+    check(world)
+    assert len(fault.hits) == 3
 
 
 @pytest.mark.parametrize("action", [Action.SILENT_WATCH, Action.DROP])

@@ -6,18 +6,38 @@ joule is in the books once, and the job ends as it should. ``make test`` runs a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.proxy import ApiProxy, Request
-from tests.cluster.operator.life import Life, check, kill_cases
+from tests.cluster.operator.life import Life, ShortLife, check, check_short, kill_cases
 from tests.cluster.operator.world import World
 
-MOST_WRITES = 26
-"""Not fewer than an undisturbed life has; a test holds it against one."""
-SAMPLE = 4
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of life, and what has to hold after it."""
+
+    life: type[Life]
+    check: Callable[[World], None]
+    fewest: int
+    """An undisturbed life has so many writes at least, from which the sample is taken."""
+    most: int
+    """And so many at most, which the whole matrix tries; a test holds both against one."""
+
+
+LONG = Kind(Life, check, fewest=16, most=26)
+SHORT = Kind(ShortLife, check_short, fewest=9, most=20)
+CASES = [
+    pytest.param(
+        kind, number, after, id=f"{kind.life.__name__}-{number}-{'after' if after else 'before'}"
+    )
+    for kind, sample in ((LONG, 3), (SHORT, 1))
+    for number, after in kill_cases(kind.most, reached=kind.fewest, sample=sample)
+]
 
 
 def is_of_a_life(request: Request) -> bool:
@@ -33,25 +53,28 @@ def proxy(control_plane: ControlPlane) -> Iterator[ApiProxy]:
     made.stop()
 
 
+@pytest.mark.parametrize("kind", [LONG, SHORT], ids=lambda kind: kind.life.__name__)
 def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
-    world: World, proxy: ApiProxy
+    world: World, proxy: ApiProxy, kind: Kind
 ) -> None:
     world.add_node()
-    life = Life(world, proxy)
+    life = kind.life(world, proxy)
     life.run()
-    check(world)
+    kind.check(world)
     assert life.deaths == 0
-    assert 10 < len(proxy.counted) <= MOST_WRITES, [r.shape for r in proxy.counted]
+    assert kind.fewest <= len(proxy.counted) <= kind.most, [r.shape for r in proxy.counted]
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(("number", "after"), kill_cases(MOST_WRITES, reached=12, sample=SAMPLE))
-def test_killed_at_a_write(world: World, proxy: ApiProxy, number: int, after: bool) -> None:
+@pytest.mark.parametrize(("kind", "number", "after"), CASES)
+def test_killed_at_a_write(
+    world: World, proxy: ApiProxy, kind: Kind, number: int, after: bool
+) -> None:
     world.add_node()
-    life = Life(world, proxy)
+    life = kind.life(world, proxy)
     fault = proxy.kill_at(number, lambda: life.operator.pid, after=after)
     life.run()
-    check(world)
+    kind.check(world)
     if not fault.hits:
         pytest.skip(f"this life had {len(proxy.counted)} writes")
     assert life.deaths >= 1 or number == len(proxy.counted)

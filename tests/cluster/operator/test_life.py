@@ -95,13 +95,47 @@ def test_a_shorter_deadline_starts_a_waiting_job(world: World) -> None:
     assert status["observedGeneration"] == 2
 
 
-@pytest.mark.parametrize("moment", ["Planned", "Running", "Succeeded"])
+def test_a_later_deadline_suspends_a_job_that_had_to_run(world: World) -> None:
+    world.add_node()
+    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    world.kubelet.scripts["shrink"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("shrink", {**SOON, "expectedDuration": "10m", "completeWithin": "26m"})
+    world.wait("shrink", "Running")
+    world.change("shrink", {"schedule": {"completeWithin": "6h"}})
+    world.wait_condition("shrink", "Suspended", "True", "Plan")
+    assert world.status("shrink")["run"]["failedAttempts"] == 0
+
+
+def test_who_does_not_want_to_wait_any_longer_says_so(world: World) -> None:
+    world.add_node()
+    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    world.start_operator()
+    world.create("shrink", {**SOON, "expectedDuration": "10m"})
+    world.wait("shrink", "Planned")
+    world.change("shrink", {"schedule": {"policy": "Immediately"}})
+    status = world.wait("shrink", "Succeeded")
+    assert status["plan"]["reason"] == "Immediately"
+
+
+@pytest.mark.parametrize(
+    "moment", ["at once", "Planned", "Running", "Ending", "Suspended", "Succeeded"]
+)
 def test_a_job_can_be_deleted_at_any_moment(world: World, moment: str) -> None:
     world.add_node()
-    world.kubelet.scripts["shrink"] = Script(seconds=2 if moment == "Succeeded" else 600)
+    seconds = 2 if moment == "Succeeded" else 600
+    world.kubelet.scripts["shrink"] = Script(seconds=seconds, stop_seconds=3)
     operator = world.start_operator()
     world.create("shrink", suspend=moment == "Planned")
-    world.wait("shrink", moment)
+    if moment in {"Ending", "Suspended"}:
+        world.wait("shrink", "Running")
+        world.kubelet.wait_running("shrink")
+        world.change("shrink", {"suspend": True})
+        world.wait("shrink", "Suspended")
+        if moment == "Suspended":
+            wait_for(lambda: not world.pods("shrink"), what="its pod is gone")
+    elif moment != "at once":
+        world.wait("shrink", moment)
     world.delete("shrink")
     world.wait_collected("shrink")
     series = f'namespace="{world.namespace}"'

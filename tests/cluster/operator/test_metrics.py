@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.harness.script import UNTIL_TOLD
+from tests.cluster.harness.script import UNTIL_TOLD, Pending, Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, parts_of
 
@@ -43,6 +43,30 @@ def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
     assert counted["grams"] == pytest.approx(grams, rel=1e-6)
 
 
+def test_a_restart_tells_nothing_anew_and_writes_nothing(world: World) -> None:
+    world.add_node()
+    world.kubelet.scripts["works"] = UNTIL_TOLD
+    world.kubelet.scripts["stuck"] = Script(pending=Pending.UNSCHEDULABLE)
+    operator = world.start_operator()
+    for name in ("works", "stuck", "waits"):
+        world.create(name, suspend=name == "waits")
+    world.wait("works", "Running")
+    world.wait("waits", "Planned")
+    world.wait_event("stuck", "Unschedulable")
+    assert operator.stop() == 0
+    told = {name: world.events(name) for name in ("works", "stuck", "waits")}
+    before = {name: world.job(name)["metadata"]["resourceVersion"] for name in ("stuck", "waits")}
+    operator = world.start_operator("again")
+    wait_for(lambda: operator.metric("green_leader") == 1, what="it leads")
+    wait_for(lambda: operator.metric("green_jobs", namespace=world.namespace) == 3, what="all seen")
+    wait_for(lambda: operator.metric("green_queue_depth") == 0, what="it has looked at all")
+    assert {name: world.events(name) for name in told} == told
+    after = {name: world.job(name)["metadata"]["resourceVersion"] for name in before}
+    assert after == before
+    # What is off by seconds would put every deadline off.
+    assert abs(operator.metric("green_clock_offset_seconds")) < 5
+
+
 def test_jobs_are_counted_and_what_they_wait_for_is_told(world: World) -> None:
     world.add_node()
     world.kubelet.scripts["works"] = UNTIL_TOLD
@@ -60,6 +84,7 @@ def test_jobs_are_counted_and_what_they_wait_for_is_told(world: World) -> None:
     assert 'name="paused"' not in page
     assert 'green_job_energy_joules{name="works"' in page
     assert operator.metric("green_reconcile_duration_seconds_count") > 2
+    assert operator.metric("green_job_start_delay_seconds_count", **space) == 1
     assert operator.metric("green_api_requests_total", verb="POST", resource="jobs") == 2
     assert operator.metric("green_queue_depth") == 0
     assert operator.get("/livez") == "ok"
