@@ -18,10 +18,18 @@ import pytest
 import yaml
 from green_api.contract import DEFAULT_PORT, PROGRESS_PATH, JournalEntry
 
+from tests.chart.helm import PREVIOUS
 from tests.cluster.harness.client import LEASES, PODS, Object
 from tests.cluster.harness.programs import ROOT
 from tests.cluster.harness.waiting import wait_for
-from tests.node.harness.cluster import JOB_LABEL, OPERATOR_NAMESPACE, TEAM, Cluster, static
+from tests.node.harness.cluster import (
+    JOB_LABEL,
+    OPERATOR_NAMESPACE,
+    RELEASE,
+    TEAM,
+    Cluster,
+    static,
+)
 from tests.node.harness.history import PodHistory
 from tests.node.harness.node import NAME as NODE
 from tests.node.harness.policies import Enforcer, deny_all
@@ -83,6 +91,8 @@ def test_the_operator_runs_from_its_image_and_helm_test_passes(cluster: Cluster)
     holder = lease["spec"]["holderIdentity"]
     assert holder.rpartition("_")[0] in {pod["metadata"]["name"] for pod in pods}
     assert "Succeeded" in cluster.helm("test", "green-training", "--timeout", "90s")
+    assert cluster.has_module(OPERATOR_NAMESPACE, pods[0]["metadata"]["name"], "kopf")
+    assert not cluster.has_module(OPERATOR_NAMESPACE, pods[0]["metadata"]["name"], "torch")
 
 
 def test_a_model_is_compressed_across_a_deferral_and_a_suspension(
@@ -221,6 +231,7 @@ def test_a_job_and_its_operator_work_under_default_deny(cluster: Cluster) -> Non
         _train(cluster, name, epochs=200)
         cluster.wait_condition(name, "ProgressAvailable", "Answered")
         (pod,) = cluster.pods(name)
+        assert not cluster.has_module(TEAM, pod["metadata"]["name"], "kopf")
         address = pod["status"]["podIP"]
         command = ("exec", "-n", TEAM, pod["metadata"]["name"], "--", "ls", "/run", "/var/run")
         assert "secrets" not in cluster.kubectl(*command), "there is a token"
@@ -337,3 +348,39 @@ def test_a_node_that_loses_power_costs_one_attempt(cluster: Cluster, history: Po
     assert status["run"]["attempts"] == 2
     # What nobody saw of the first attempt is estimated.
     assert status["energy"]["joules"] >= _journaled_joules(folder) - 1
+
+
+def test_what_is_left_after_an_uninstall_is_as_documented(
+    cluster: Cluster, history: PodHistory
+) -> None:
+    """And another installation takes it up."""
+    running, waiting = "unwatched", "left-waiting"
+    _train(cluster, waiting, suspend=True)
+    cluster.wait(waiting, "Planned")
+    folder = _train(cluster, running, epochs=150)
+    cluster.wait_progress(running)
+    cluster.helm("uninstall", RELEASE, "--wait", "--timeout", "90s")
+    wait_for(lambda: not cluster.operator_pods(), 60, "the operator is gone")
+    wait_for(lambda: list(folder.glob("*/done.json")), _PATIENCE, "the pod works on and ends")
+    assert history.exit_codes(running) == [0]
+    assert [run["spec"]["suspend"] for run in cluster.runs(waiting)] == [True]
+    assert cluster.pods(waiting) == []
+    assert cluster.admin.find(LEASES, "green-training-operator", OPERATOR_NAMESPACE)
+    assert cluster.status(running)["state"] == "Running"
+    cluster.install(PREVIOUS)
+    cluster.set_grid(static(100))
+
+
+def test_an_upgrade_in_mid_run_costs_nothing(cluster: Cluster, history: PodHistory) -> None:
+    """From the previous chart with its definitions, served by today's images."""
+    name = "upgraded"
+    folder = _train(cluster, name, epochs=200)
+    wait_for(lambda: len(_journal(folder)) > 2, 180, "it works")
+    cluster.install()
+    status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
+    assert history.exit_codes(name) == [0]
+    assert len(cluster.runs(name)) == 1
+    assert status["run"]["attempts"] == 1
+    _check_energy(status, folder, grams=100)
+    # What ended while there was no operator is told by the next one.
+    assert cluster.wait("unwatched", "Succeeded")["run"]["attempts"] == 1

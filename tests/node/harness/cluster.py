@@ -90,8 +90,8 @@ class Cluster:
                 what=f"the default service account of {name}",
             )
 
-    def install(self) -> str:
-        """The chart with images of this checkout; what helm prints."""
+    def install(self, chart: Path = CHART) -> str:
+        """A chart, or a newer one over it, with images of this checkout; what helm prints."""
         repository, _, tag = OPERATOR.name.rpartition(":")
         values = {
             "image": {"repository": repository, "tag": tag},
@@ -105,7 +105,14 @@ class Cluster:
             },
         }
         return self.helm(
-            "install", RELEASE, CHART, "--wait", "--timeout", "180s", *self._helm.given(values)
+            "upgrade",
+            "--install",
+            RELEASE,
+            chart,
+            "--wait",
+            "--timeout",
+            "180s",
+            *self._helm.given(values),
         )
 
     def add_torch(self) -> None:
@@ -201,6 +208,13 @@ class Cluster:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def has_module(self, namespace: str, pod: str, module: str) -> bool:
+        """Whether the image of a pod has a Python module; mounts that PYTHONPATH names do not count."""
+        code = f"import importlib.util as u; print(u.find_spec({module!r}) is not None)"
+        return "True" in self.kubectl(
+            "exec", "-n", namespace, pod, "--", "python", "-E", "-c", code
+        )
 
     def reachable(self, namespace: str, pod: str, targets: Sequence[tuple[str, int]]) -> list[bool]:
         """To which targets a pod can open a connection; what answers by a refusal is reached."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +93,20 @@ def build_images() -> Archives:
     with _locked(_cache() / "lock"):
         base = _archive("base", _hash([f"{_SUITE} {_BASE_PACKAGES}"]), _build_base)
         return Archives(base, _archive_of(OPERATOR), _archive_of(JOBS))
+
+
+def added_bytes(image: Path, base: Path) -> int:
+    """What an image's layers hold beyond its base's, unpacked."""
+    below = set(_layers(base))
+    return sum(size for name, size in _layers(image).items() if name not in below)
+
+
+def _layers(archive: Path) -> dict[str, int]:
+    with tarfile.open(archive) as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest is not None
+        (image,) = json.load(manifest)
+        return {name: tar.getmember(name).size for name in image["Layers"]}
 
 
 def _archive_of(image: Image) -> Path:
