@@ -2,6 +2,7 @@
 
 A job's object is kept as compressed JSON (a kilobyte instead of thirty in memory) and read again
 when it is worked on; what the planner and the metrics need of all jobs at once stands beside it.
+Its status is a line of its own, for the two are read by different models.
 """
 
 from __future__ import annotations
@@ -33,10 +34,16 @@ class JobRecord:
     standing: Standing | None = None
     """How the metrics count it; None until it was reconciled."""
 
+    def lines(self) -> tuple[bytes, bytes]:
+        """The object without its status, and the status (empty if there is none), as JSON."""
+        job, _, status = zlib.decompress(self.packed).partition(b"\n")
+        return job, status
+
     def unpack(self) -> dict[str, Any]:
         """The object, without what nothing here depends on."""
-        unpacked: dict[str, Any] = json.loads(zlib.decompress(self.packed))
-        return unpacked
+        job, status = self.lines()
+        unpacked: dict[str, Any] = json.loads(job)
+        return unpacked | ({"status": json.loads(status)} if status else {})
 
 
 class Index:
@@ -71,8 +78,11 @@ class Index:
         if self.knows_job(meta):
             return key, False
         known = self.jobs.get(key)
-        slim = {**body, "metadata": {k: v for k, v in meta.items() if k not in _NOT_READ}}
-        packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
+        slim = {k: v for k, v in body.items() if k != "status"}
+        slim["metadata"] = {k: v for k, v in meta.items() if k not in _NOT_READ}
+        status = body.get("status")
+        lines = f"{_json(slim)}\n{_json(status) if status else ''}"
+        packed = zlib.compress(lines.encode(), 1)
         is_same = known is not None and known.uid == meta["uid"]
         standing = known.standing if known is not None and is_same else None
         self.jobs[key] = JobRecord(meta["uid"], meta["resourceVersion"], packed, standing)
@@ -172,6 +182,10 @@ class Index:
     def standings(self) -> Iterator[Standing]:
         """How the metrics count the jobs."""
         return (r.standing for r in self.jobs.values() if r.standing is not None)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _job_of(meta: Mapping[str, Any]) -> Key:

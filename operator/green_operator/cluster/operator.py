@@ -39,6 +39,7 @@ _WEDGED_SECONDS: Final = 300.0
 """With work that is due or begun, some worker finishes some job within this time."""
 _CRD_WAIT_SECONDS: Final = 2.0
 _SWEEP_RETRY_SECONDS: Final = 5.0
+_HEARING_SECONDS: Final = 0.5
 _FIRST_REFRESH_SECONDS: Final = 10.0
 # So many requests of a renewal fit before its deadline.
 _LEASE_TIMEOUT_SHARE: Final = 3.0
@@ -166,6 +167,7 @@ class Operator:
     async def _lead(self) -> None:
         await self._elected.wait()
         self.index.accounts = True
+        await self._hear()
         await self._sweep()
         refreshed = asyncio.ensure_future(self.zones.refresh())
         # Providers that do not answer must not keep jobs from their start.
@@ -194,6 +196,13 @@ class Operator:
         for key, record in self.index.jobs.items():
             if record.standing is None or not record.standing.state.is_final:
                 self.queue.add(key)
+
+    async def _hear(self) -> None:
+        """Wait while watches bring their first lists: what is known need not be asked for twice."""
+        known = -1
+        while known != len(self.index.jobs):
+            known = len(self.index.jobs)
+            await asyncio.sleep(_HEARING_SECONDS)
 
     async def _sweep(self) -> None:
         while True:

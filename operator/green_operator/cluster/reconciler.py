@@ -104,18 +104,16 @@ class Reconciler:
             for uid in self.index.drop_children(key):
                 self.asker.forget(uid)
             return
-        body = record.unpack()
+        text, status = record.lines()
         try:
-            job = GreenTrainingJob.model_validate({k: v for k, v in body.items() if k != "status"})
+            job = GreenTrainingJob.model_validate_json(text)
         except ValidationError as error:
-            await self._reject(key, record, body, describe_problems(error, GreenTrainingJob))
+            await self._reject(key, record, describe_problems(error, GreenTrainingJob))
             return
-        status = body.get("status")
         try:
-            previous = JobStatus.model_validate(status) if status else None
+            previous = JobStatus.model_validate_json(status) if status else None
         except ValidationError as error:
-            problems = describe_problems(error, JobStatus, "status")
-            await self._reject(key, record, body, problems)
+            await self._reject(key, record, describe_problems(error, JobStatus, "status"))
             return
         if job.metadata.model_extra and job.metadata.model_extra.get("deletionTimestamp"):
             return
@@ -266,10 +264,9 @@ class Reconciler:
             )
         )
 
-    async def _reject(
-        self, key: Key, record: JobRecord, body: dict[str, Any], problems: list[str]
-    ) -> None:
+    async def _reject(self, key: Key, record: JobRecord, problems: list[str]) -> None:
         """What this version cannot read is left as it is, with a condition that says so."""
+        body = record.unpack()
         status = rejected_status(body, problems, self.clock())
         if status is not None:
             await self._write(key, record, status)

@@ -43,6 +43,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
     """The complete status; conditions keep the time of their last transition."""
     previous, run = snapshot.previous, snapshot.run
     summary = run.summary if run else None
+    planned = _plan(snapshot)
     return JobStatus(
         observed_generation=snapshot.job.metadata.generation,
         state=state,
@@ -52,7 +53,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         deadline=snapshot.deadline,
         planned_start=_planned_start(snapshot, state),
         difference=_difference(snapshot, state),
-        plan=_plan(snapshot) or (previous.plan if previous else None),
+        plan=planned or (previous.plan if previous else None),
         run=_run(snapshot),
         progress=_progress(snapshot, state),
         energy=_energy(snapshot.statement),
@@ -63,7 +64,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         result=summary.result if summary else None,
         report_path=summary.report_path if summary else None,
         report_sha256=summary.report_sha256 if summary else None,
-        conditions=_conditions(snapshot, state, reason, message),
+        conditions=_conditions(snapshot, state, reason, message, planned),
     )
 
 
@@ -180,8 +181,9 @@ def _difference(snapshot: Snapshot, state: State) -> str | None:
     return f"{format_difference(plan.saving, plan.run_now.emissions)} expected"
 
 
-def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> list[Condition]:
-    plan = snapshot.plan
+def _conditions(
+    snapshot: Snapshot, state: State, reason: str, message: str, plan: PlanStatus | None
+) -> list[Condition]:
     suspended = state is State.SUSPENDED and reason in {PLAN, PERSON}
     said: list[tuple[ConditionType, bool, str, str]] = [
         (ConditionType.ACCEPTED, True, "Valid", "the manifest can be worked with"),
@@ -200,14 +202,14 @@ def _conditions(snapshot: Snapshot, state: State, reason: str, message: str) -> 
         _running(snapshot, state, reason, message),
     ]
     if plan is not None:
-        at_risk = plan.reason is PlanReason.DEADLINE_AT_RISK
+        at_risk = plan.reason == PlanReason.DEADLINE_AT_RISK
         said += [
-            (ConditionType.PLANNED, True, plan.reason.value, explain(plan, snapshot.now)),
+            (ConditionType.PLANNED, True, plan.reason, plan.message),
             (
                 ConditionType.DEADLINE_AT_RISK,
                 at_risk,
                 "DoesNotFit" if at_risk else "Fits",
-                explain(plan, snapshot.now) if at_risk else "",
+                plan.message if at_risk else "",
             ),
         ]
     if snapshot.run is not None and snapshot.run.running:
@@ -276,22 +278,7 @@ def _with_transitions(
 ) -> list[Condition]:
     """Conditions that are not said now are kept as they were."""
     before = {c.type: c for c in snapshot.previous.conditions} if snapshot.previous else {}
-    now = {
-        kind: Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=printable(message)[:_MAX_MESSAGE],
-            observed_generation=snapshot.job.metadata.generation,
-            last_transition_time=(
-                before[kind].last_transition_time
-                if kind in before and before[kind].status is status
-                else snapshot.now
-            ),
-        )
-        for kind, holds, reason, message in said
-        for status in [ConditionStatus.TRUE if holds else ConditionStatus.FALSE]
-    }
+    now = {each[0]: _condition(snapshot, before.get(each[0]), *each) for each in said}
     if snapshot.run is None or not snapshot.run.running or state.is_final:
         # Nobody runs who could answer.
         before.pop(ConditionType.PROGRESS_AVAILABLE, None)
@@ -300,6 +287,34 @@ def _with_transitions(
     if snapshot.claim is None:
         before.pop(ConditionType.CLAIM_BOUND, None)
     return list((before | now).values())
+
+
+def _condition(
+    snapshot: Snapshot,
+    before: Condition | None,
+    kind: ConditionType,
+    holds: bool,
+    reason: str,
+    message: str,
+) -> Condition:
+    status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+    text = printable(message)[:_MAX_MESSAGE]
+    generation = snapshot.job.metadata.generation
+    is_same = before is not None and before.status is status
+    if before is not None and is_same:
+        said = (before.reason, before.message, before.observed_generation)
+        if said == (reason, text, generation):
+            return before
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=text,
+        observed_generation=generation,
+        last_transition_time=(
+            before.last_transition_time if before is not None and is_same else snapshot.now
+        ),
+    )
 
 
 def _joules(energy: Energy) -> int:

@@ -11,4 +11,6 @@ def printable(text: str, keep: str = "") -> str:
         keep: characters that stay all the same.
 
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in keep else " " for c in text)
