@@ -292,6 +292,19 @@ def test_a_site_that_is_asked_for_a_round_again_says_that_its_work_was_in_vain(
         assert (reporter.state.saved, reporter.state.discarded) == (saved, discarded)
 
 
+def test_a_fraction_of_the_sites_trains_in_a_round_and_all_get_their_turn(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=8, fractionSites=0.5)
+    state = federation.run()
+    assert [len(r.sites) for r in state.rounds] == [2] * 8
+    assert {site for r in state.rounds for site in r.sites} == set(federation.members)
+    for name, member in federation.members.items():
+        assert [n for n in member.asked if isinstance(n, int)] == [
+            r.number for r in state.rounds if name in r.sites
+        ]
+
+
 def test_a_site_that_was_away_declares_anew(world: Callable[..., World]) -> None:
     federation = world(rounds=3)
     back = federation.members["site-1"]

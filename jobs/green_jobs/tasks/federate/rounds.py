@@ -146,15 +146,17 @@ class Federation:
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """The sites that have said how many examples they have: all that strategies see of a grid."""
+class _Present:
+    """All that a strategy sees of a grid: who is there for this round.
 
-    federation: Federation
+    It does not change amid a round, for where a strategy sees too few it waits without limit.
+    """
+
+    nodes: Sequence[int]
 
     def get_node_ids(self) -> list[int]:
         """Whom a strategy may choose."""
-        declared = {self.federation.ids[site] for site in self.federation.examples}
-        return [node for node in self.federation.grid.get_node_ids() if node in declared]
+        return list(self.nodes)
 
 
 class Rounds:
@@ -213,7 +215,8 @@ class Rounds:
         number = state.next_round
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)
-        updates, rejections, replies = self._exchange(state, sent)
+        there = [node for site, node in self._federation.ids.items() if site not in missing]
+        updates, rejections, replies = self._exchange(state, sent, _Present(there))
         good, rejections = self._sift(state, updates, rejections)
         if len(good) < self._task.min_sites:
             self._check_configured(rejections)
@@ -239,11 +242,11 @@ class Rounds:
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 
     def _exchange(
-        self, state: State, packed: ArrayRecord
+        self, state: State, packed: ArrayRecord, present: _Present
     ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
         # The strategy draws from the global generator.
         seed_all(derive(self._seed, "round", number := state.next_round))
-        seen = cast("Grid", _Declared(self._federation))
+        seen = cast("Grid", present)
         config = ConfigRecord()
         arrays = spread(self._parameters(state))
         messages = list(self._strategy.configure_train(number, arrays, config, seen))
