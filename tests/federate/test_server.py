@@ -363,6 +363,31 @@ def test_what_a_full_disk_costs_is_in_the_phase(
 def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:
     federation = world(rounds=1, minSites=3)
     large = federation.members["site-2"]
+def test_of_two_sites_one_that_goes_far_beyond_what_it_did_before_is_dropped_and_named(
+    world: Callable[..., World],
+) -> None:
+    """Also by a server that was started again, from what its checkpoint says."""
+    federation = world(rounds=1, partition={"sites": 2}, minSites=1)
+    federation.run()
+    stored = federation.store.load()
+    assert stored is not None
+    state = State.from_checkpoint(stored, federation.task)
+    assert state is not None
+    honest = federation.members["site-1"]
+    federation.grid.replace("site-1", lambda content: _millionfold(honest.handle(content)))
+    federation.server.task = a_task(rounds=2, partition={"sites": 2}, minSites=1)
+    state, _ = federation.server.run(state)
+    assert [r.sites for r in state.rounds] == [["site-0", "site-1"], ["site-0"]]
+    assert "more than 10 times the longest" in state.rounds[1].dropped["site-1"]
+    assert (state.weights["w"] == 2).all()
+
+
+def _millionfold(answer: RecordDict) -> RecordDict:
+    weights = unpack(answer[ARRAYS])  # type: ignore[arg-type]
+    answer[ARRAYS] = pack({name: w * 1_000_000 for name, w in weights.items()})
+    return answer
+
+
     federation.grid.replace("site-2", lambda content: _larger(large.handle(content)))
     federation.server.max_update_bytes = 1000
     state = federation.run()

@@ -26,7 +26,7 @@ from green_api.federate import Federate
 from green_jobs.seeds import derive, seed_all
 from green_jobs.tasks.federate.attempt import FIELD
 from green_jobs.tasks.federate.errors import CONFIG_CODE, RoundAbandonedError
-from green_jobs.tasks.federate.guard import Expected, Fault, Rejection, Update, sift
+from green_jobs.tasks.federate.guard import Expected, Fault, Rejection, Sifted, Update, sift
 from green_jobs.tasks.federate.records import (
     ARRAYS,
     gather,
@@ -217,7 +217,8 @@ class Rounds:
         sent = pack(state.weights)
         there = [node for site, node in self._federation.ids.items() if site not in missing]
         updates, rejections, replies = self._exchange(state, sent, _Present(there))
-        good, rejections = self._sift(state, updates, rejections)
+        sifted, rejections = self._sift(state, updates, rejections)
+        good = sifted.good
         if len(good) < self._task.min_sites:
             self._check_configured(rejections)
             silent = [r for r in rejections if r.fault is Fault.SILENT]
@@ -238,6 +239,7 @@ class Rounds:
             bytes={u.site: size + u.size for u in good},
             examples={u.site: cast("int", u.metrics["num-examples"]) for u in good},
             accuracies={u.site: cast("float", u.metrics["accuracy"]) for u in good},
+            lengths=sifted.lengths,
         )
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 
@@ -280,13 +282,17 @@ class Rounds:
 
     def _sift(
         self, state: State, updates: list[Update], rejections: list[Rejection]
-    ) -> tuple[list[Update], list[Rejection]]:
+    ) -> tuple[Sifted, list[Rejection]]:
         federation = self._federation
-        expected = Expected(state.weights, federation.examples, federation.max_bytes)
-        good, bad = sift(updates, expected)
-        for rejection in (rejections := [*rejections, *bad]):
+        lengths = [length for done in state.rounds for length in done.lengths.values()]
+        expected = Expected(
+            state.weights, federation.examples, federation.max_bytes, max(lengths, default=0.0)
+        )
+        sifted = sift(updates, expected)
+        rejections = [*rejections, *sifted.rejected]
+        for rejection in rejections:
             _LOG.warning("round %d: %s: %s", state.next_round, rejection.site, rejection.reason)
-        return good, rejections
+        return sifted, rejections
 
     def _parameters(self, state: State) -> Weights:
         """What strategies work on."""
