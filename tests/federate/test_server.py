@@ -350,19 +350,19 @@ def test_what_a_full_disk_costs_is_in_the_phase(
     reporter = Reporter(tmp_path / "state")
     monkeypatch.setattr(serve, "REPORTER", reporter)
     monkeypatch.setattr(progress, "REPORTER", reporter)
-    attempt: Any = SimpleNamespace(task=a_task())
+    attempt: Any = SimpleNamespace(task=a_task(), checkpoints="/claim/digits-1a2b3/checkpoints")
     teller = serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
     state = State(weights=START, rounds=[a_round(1, 0.5)])
     teller.went_on(state, is_saved=False)
-    assert "checkpoint cannot be written: is the disk full?" in reporter.state.phase
+    assert reporter.state.phase == (
+        "round 2 of 5; the last one's checkpoint cannot be written to "
+        "/claim/digits-1a2b3/checkpoints: is the disk full?"
+    )
     assert reporter.state.saved == 0
     teller.went_on(state, is_saved=True)
     assert (reporter.state.phase, reporter.state.saved) == ("round 2 of 5", 1)
 
 
-def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:
-    federation = world(rounds=1, minSites=3)
-    large = federation.members["site-2"]
 def test_of_two_sites_one_that_goes_far_beyond_what_it_did_before_is_dropped_and_named(
     world: Callable[..., World],
 ) -> None:
@@ -388,11 +388,25 @@ def _millionfold(answer: RecordDict) -> RecordDict:
     return answer
 
 
+def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:
+    federation = world(rounds=1, minSites=3)
+    large = federation.members["site-2"]
     federation.grid.replace("site-2", lambda content: _larger(large.handle(content)))
     federation.server.max_update_bytes = 1000
     state = federation.run()
     assert state.rounds[0].sites == ["site-0", "site-1", "site-3"]
     assert state.rounds[0].dropped["site-2"].endswith("bytes, at most 1000 are taken")
+
+
+def test_a_net_whose_updates_would_all_be_too_large_is_named_before_any_round(
+    world: Callable[..., World],
+) -> None:
+    federation = world()
+    federation.server.max_update_bytes = 11
+    says = "spec.task.federate.model: its weights have 12 bytes; at most 11 travel in an update"
+    with pytest.raises(TaskConfigError, match=says):
+        federation.run()
+    assert federation.told.words == []
 
 
 def _larger(answer: RecordDict) -> RecordDict:
