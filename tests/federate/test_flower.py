@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,33 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    PullMessagesRequest,
+    RegisterNodeFleetRequest,
+)
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResponse
+from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp.grid import Grid
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufClient
 from flwr.supercore.run import Run
+from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from green_jobs.tasks.federate.errors import CONFIG_CODE
 from green_jobs.tasks.federate.flower.grid import open_grid, register_sites
 from green_jobs.tasks.federate.flower.pulls import give_up_with_the_node, hurry
+from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
 from green_jobs.tasks.federate.flower.switches import SWITCHES
@@ -42,17 +59,28 @@ SECRET = b"0123456789abcdef0123456789abcdef"
 WEIGHTS = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((), np.int64)}
 
 
-def credentials() -> dict[str, dict[str, bytes]]:
-    sites = ["a", "b", "other"]
-    return make_credentials(sites, ["127.0.0.1"], datetime.now(UTC), secrets.token_bytes)
+SITES = ["a", "b", "other"]
+
+
+def credentials(sites: Sequence[str] = SITES) -> dict[str, dict[str, bytes]]:
+    hosts = sorted({"127.0.0.1", own_address()})
+    return make_credentials(sites, hosts, datetime.now(UTC), secrets.token_bytes)
+
+
+def own_address() -> str:
+    """This machine's address for others, loopback where it has none; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
 
 
 class Federation:
     """A SuperLink, SuperNodes and their trainers, each a process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sites: Sequence[str] = SITES) -> None:
         self.folder = folder
-        self.made = credentials()
+        self.made = credentials(sites)
         for name, content in (self.made["server"] | {"secret": SECRET}).items():
             (folder / name).write_bytes(content)
         self.secret = folder / "secret"
@@ -72,8 +100,8 @@ class Federation:
         (self.folder / site).write_bytes(self.made[site]["site.key"])
         return self.made["server"][f"{site}.pub"]
 
-    def start_link(self) -> None:
-        host, _, port = self.address.partition(":")
+    def start_link(self, host: str = "127.0.0.1") -> None:
+        port = self.address.partition(":")[2]
         self._start(
             "link", f"{ROOM}.superlink", "--host", host, "--port", port,
             "--ssl-certfile", self.folder / "server.pem", "--ssl-keyfile", self.folder / "server.key",
@@ -211,6 +239,23 @@ def test_who_has_no_registered_key_or_trusts_another_authority_gets_nowhere(
         assert list(grid.get_node_ids()) == []
 
 
+def test_a_killed_nodes_key_is_refused_until_it_is_released(federation: Federation) -> None:
+    federation.start("a")
+    with open_grid(federation.endpoint, SECRET) as grid:
+        federation.wait_online(grid, "a")
+        federation.processes["a"].kill()
+        node = federation.start_node(
+            "a-again", federation.folder / "a", federation.folder / "ca.pem",
+            f"127.0.0.1:{free_port()}",
+        )  # fmt: skip
+        wait_for(lambda: not node.is_running, 40, "it is refused", seen=node.tail)
+        assert "SuperNode ID" not in node.tail()
+        release(federation.endpoint, (federation.folder / "a").read_bytes(), federation.ids["a"])
+        assert list(grid.get_node_ids()) == []
+        node.start()
+        federation.wait_online(grid, "a")
+
+
 def test_a_task_is_given_only_to_who_knows_the_secret(federation: Federation) -> None:
     federation.start_link()
     with (
@@ -219,6 +264,64 @@ def test_a_task_is_given_only_to_who_knows_the_secret(federation: Federation) ->
     ):
         pytest.fail("a stranger got the run")
     assert caught.value.response.status_code == 401
+
+
+def paths_of(client: type[ProtobufClient]) -> list[str]:
+    """All of an API's paths, as Flower's own client of it asks for them."""
+
+    def path_of(*_: object, path: str, **__: object) -> str:
+        return path
+
+    recorder: Any = type("Recorder", (client,), {
+        "__init__": lambda _: None, "_unary_unary": path_of, "_unary_stream": path_of,
+    })()  # fmt: skip
+    return [getattr(recorder, name)(None) for name in vars(client) if name[0].isupper()]
+
+
+def test_who_comes_from_outside_without_a_key_gets_in_nowhere(federation: Federation) -> None:
+    """With network reach and the CA file: what a pod of the same namespace has."""
+    host = own_address()
+    if host == "127.0.0.1":
+        pytest.skip("this machine has no address but loopback")
+    federation.start_link("0.0.0.0")
+    outside = f"{host}:{federation.address.partition(':')[2]}"
+    trusted = ssl.create_default_context(cadata=federation.made["server"]["ca.pem"].decode())
+    with httpx.Client(base_url=f"https://{outside}", verify=trusted) as attacker:
+
+        def answers(client: type[ProtobufClient]) -> dict[str, int]:
+            kind = {"Content-Type": "application/protobuf"}
+            return {
+                path: attacker.post(path, headers=kind).status_code for path in paths_of(client)
+            }
+
+        assert attacker.get("/health").status_code == 200
+        for inner in (ControlHttpClient, RuntimeHttpClient):
+            assert set((told := answers(inner)).values()) == {403}, told
+        assert set((told := answers(FleetHttpClient)).values()) == {401}, told
+
+
+def test_who_signs_with_an_unknown_key_is_refused_on_every_path(federation: Federation) -> None:
+    federation.start_link()
+    private = load_ssh_private_key(federation.made["other"]["site.key"], None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    signer = NodeAuthHttpInterceptor(private, private.public_key())
+    stranger = FleetHttpClient.from_server_address(
+        federation.address, insecure=False, root_certificates=federation.endpoint.ca,
+        interceptors=[signer],
+    )  # fmt: skip
+    key = public_key_to_bytes(private.public_key())
+    attempts: list[Callable[[], object]] = [
+        lambda: stranger.RegisterNode(RegisterNodeFleetRequest(public_key=key)),
+        lambda: stranger.ActivateNode(ActivateNodeRequest(public_key=key, heartbeat_interval=30)),
+        lambda: stranger.PullMessages(PullMessagesRequest(node=Node(node_id=1))),
+    ]
+    with stranger:
+        for attempt in attempts:
+            with pytest.raises(httpx.HTTPStatusError) as caught:
+                attempt()
+            assert caught.value.response.is_client_error
+    with open_grid(federation.endpoint, SECRET) as grid:
+        assert list(grid.get_node_ids()) == []
 
 
 class _Cut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,21 +56,34 @@ BAD: list[tuple[Callable[[], Update], str]] = [
 def test_a_bad_update_costs_itself_alone(make: Callable[[], Update], says: str) -> None:
     others = [update(f"s{i}", 1 + i / 10) for i in range(1, 6)]
     bad = make()
-    good, rejected = sift([bad, *others], EXPECTED)
-    assert [u.site for u in good] == [u.site for u in others]
-    assert [r.site for r in rejected] == [bad.site]
-    assert says in rejected[0].reason
+    sifted = sift([bad, *others], EXPECTED)
+    assert [u.site for u in sifted.good] == [u.site for u in others]
+    assert [r.site for r in sifted.rejected] == [bad.site]
+    assert says in sifted.rejected[0].reason
 
 
-def test_of_two_updates_nobody_can_say_which_is_too_far() -> None:
-    good, rejected = sift([update("s0", 1e6), update("s1")], EXPECTED)
-    assert len(good) == 2
-    assert rejected == []
+def test_of_two_updates_nobody_can_say_which_is_too_far_before_any_was_taken() -> None:
+    sifted = sift([update("s0", 1e6), update("s1")], EXPECTED)
+    assert [u.site for u in sifted.good] == ["s0", "s1"]
+    assert sifted.rejected == []
+
+
+@pytest.mark.parametrize("others", [[1.0], [0.0, 0.0, 0.0], []], ids=["two", "unmoved", "alone"])
+def test_where_a_median_says_nothing_the_earlier_rounds_do(others: list[float]) -> None:
+    earlier = replace(EXPECTED, longest=2.0)
+    honest = [update(f"s{i}", shift) for i, shift in enumerate(others, 1)]
+    sifted = sift([update("s0", 1e6), *honest], earlier)
+    assert sifted.good == honest
+    assert sifted.lengths.keys() == {u.site for u in honest}
+    (told,) = sifted.rejected
+    assert told.site == "s0"
+    assert "more than 10 times the longest that was taken before" in told.reason
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=6))
 def test_every_update_is_either_taken_or_told(shifts: list[float]) -> None:
     updates = [update(f"s{i}", shift) for i, shift in enumerate(shifts)]
-    good, rejected = sift(updates, EXPECTED)
-    assert sorted([u.site for u in good] + [r.site for r in rejected]) == [u.site for u in updates]
-    assert good
+    sifted = sift(updates, EXPECTED)
+    named = [u.site for u in sifted.good] + [r.site for r in sifted.rejected]
+    assert sorted(named) == [u.site for u in updates]
+    assert sifted.good

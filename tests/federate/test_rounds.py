@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, strategy_utils
 from green_api.errors import TaskConfigError
 from green_api.federate import Federate
 from green_jobs import data
@@ -303,6 +303,30 @@ def test_too_few_sites_are_named_and_nothing_has_changed(sites: Sites) -> None:
         sites.rounds(offline={"site-0", "site-1", "site-3"}).next(state)
     assert caught.value.missing == ["site-0", "site-1", "site-3"]
     assert state.next_round == 1
+
+
+def test_a_site_that_leaves_as_a_round_begins_is_not_waited_for_by_the_strategy(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = sites.federation()
+    grid: Any = federation.grid
+    look = grid.get_node_ids
+
+    def look_and_lose() -> list[int]:
+        seen: list[int] = look()
+        grid.offline = {"site-0", "site-1", "site-2"}
+        return seen
+
+    def wait(_: float) -> None:
+        pytest.fail("the strategy waits, and no signal or deadline would end it")
+
+    monkeypatch.setattr(grid, "get_node_ids", look_and_lose)
+    monkeypatch.setattr(strategy_utils, "sleep", wait)
+    for site in ("site-0", "site-1", "site-2"):
+        grid.hang(site, first=1, count=1)
+    rounds = Rounds(sites.task, federation, trained_names(sites.module), sites.accuracy, SEED)
+    with pytest.raises(TooFewSitesError, match="site-0: it went away before it answered"):
+        rounds.next(State(weights=sites.start))
 
 
 def test_a_round_that_is_left_changes_nothing(sites: Sites) -> None:

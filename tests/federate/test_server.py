@@ -292,6 +292,19 @@ def test_a_site_that_is_asked_for_a_round_again_says_that_its_work_was_in_vain(
         assert (reporter.state.saved, reporter.state.discarded) == (saved, discarded)
 
 
+def test_a_fraction_of_the_sites_trains_in_a_round_and_all_get_their_turn(
+    world: Callable[..., World],
+) -> None:
+    federation = world(rounds=8, fractionSites=0.5)
+    state = federation.run()
+    assert [len(r.sites) for r in state.rounds] == [2] * 8
+    assert {site for r in state.rounds for site in r.sites} == set(federation.members)
+    for name, member in federation.members.items():
+        assert [n for n in member.asked if isinstance(n, int)] == [
+            r.number for r in state.rounds if name in r.sites
+        ]
+
+
 def test_a_site_that_was_away_declares_anew(world: Callable[..., World]) -> None:
     federation = world(rounds=3)
     back = federation.members["site-1"]
@@ -337,14 +350,42 @@ def test_what_a_full_disk_costs_is_in_the_phase(
     reporter = Reporter(tmp_path / "state")
     monkeypatch.setattr(serve, "REPORTER", reporter)
     monkeypatch.setattr(progress, "REPORTER", reporter)
-    attempt: Any = SimpleNamespace(task=a_task())
+    attempt: Any = SimpleNamespace(task=a_task(), checkpoints="/claim/digits-1a2b3/checkpoints")
     teller = serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
     state = State(weights=START, rounds=[a_round(1, 0.5)])
     teller.went_on(state, is_saved=False)
-    assert "checkpoint cannot be written: is the disk full?" in reporter.state.phase
+    assert reporter.state.phase == (
+        "round 2 of 5; the last one's checkpoint cannot be written to "
+        "/claim/digits-1a2b3/checkpoints: is the disk full?"
+    )
     assert reporter.state.saved == 0
     teller.went_on(state, is_saved=True)
     assert (reporter.state.phase, reporter.state.saved) == ("round 2 of 5", 1)
+
+
+def test_of_two_sites_one_that_goes_far_beyond_what_it_did_before_is_dropped_and_named(
+    world: Callable[..., World],
+) -> None:
+    """Also by a server that was started again, from what its checkpoint says."""
+    federation = world(rounds=1, partition={"sites": 2}, minSites=1)
+    federation.run()
+    stored = federation.store.load()
+    assert stored is not None
+    state = State.from_checkpoint(stored, federation.task)
+    assert state is not None
+    honest = federation.members["site-1"]
+    federation.grid.replace("site-1", lambda content: _millionfold(honest.handle(content)))
+    federation.server.task = a_task(rounds=2, partition={"sites": 2}, minSites=1)
+    state, _ = federation.server.run(state)
+    assert [r.sites for r in state.rounds] == [["site-0", "site-1"], ["site-0"]]
+    assert "more than 10 times the longest" in state.rounds[1].dropped["site-1"]
+    assert (state.weights["w"] == 2).all()
+
+
+def _millionfold(answer: RecordDict) -> RecordDict:
+    weights = unpack(answer[ARRAYS])  # type: ignore[arg-type]
+    answer[ARRAYS] = pack({name: w * 1_000_000 for name, w in weights.items()})
+    return answer
 
 
 def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:
@@ -355,6 +396,17 @@ def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., 
     state = federation.run()
     assert state.rounds[0].sites == ["site-0", "site-1", "site-3"]
     assert state.rounds[0].dropped["site-2"].endswith("bytes, at most 1000 are taken")
+
+
+def test_a_net_whose_updates_would_all_be_too_large_is_named_before_any_round(
+    world: Callable[..., World],
+) -> None:
+    federation = world()
+    federation.server.max_update_bytes = 11
+    says = "spec.task.federate.model: its weights have 12 bytes; at most 11 travel in an update"
+    with pytest.raises(TaskConfigError, match=says):
+        federation.run()
+    assert federation.told.words == []
 
 
 def _larger(answer: RecordDict) -> RecordDict:

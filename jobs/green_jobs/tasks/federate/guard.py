@@ -18,7 +18,7 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 """Weights by parameter's name, in the model's order."""
 
 NORM_FACTOR: Final = 10.0
-"""An update so many times as far from the global weights as the median one is dropped."""
+"""An update so many times as far from the global weights as others is dropped."""
 METRICS: Final = frozenset({"num-examples", "loss", "accuracy"})
 """What a site reports with its update."""
 
@@ -64,9 +64,22 @@ class Expected:
     examples: Mapping[str, int]
     """By site, how many examples it declared at its start."""
     max_bytes: int
+    longest: float = 0.0
+    """Of the updates that earlier rounds took, how far one was from the global weights; 0 where
+    nothing is known."""
 
 
-def sift(updates: Sequence[Update], expected: Expected) -> tuple[list[Update], list[Rejection]]:
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """What is left of a round's updates."""
+
+    good: list[Update]
+    rejected: list[Rejection]
+    lengths: dict[str, float]
+    """By site, of those that count."""
+
+
+def sift(updates: Sequence[Update], expected: Expected) -> Sifted:
     """The updates that count, and why the others do not."""
     good, rejected = [], []
     for update in updates:
@@ -113,24 +126,28 @@ def _why_arrays(arrays: Arrays, expected: Arrays) -> str:
     return ""
 
 
-def _drop_far(
-    good: list[Update], rejected: list[Rejection], expected: Expected
-) -> tuple[list[Update], list[Rejection]]:
-    """Drop what lies far beyond the median; of fewer than three nobody can say which is wrong."""
-    if len(good) < 3:
-        return good, rejected
-    norms = {u.site: distance(u.arrays, expected.arrays) for u in good}
-    limit = NORM_FACTOR * float(np.median(list(norms.values())))
-    near = [u for u in good if norms[u.site] <= limit or limit == 0]
-    far = [
-        Rejection(
-            u.site,
-            f"its update is {norms[u.site]:.3g} long, more than {NORM_FACTOR:g} times the median",
-        )
-        for u in good
-        if u not in near
+def _drop_far(good: list[Update], rejected: list[Rejection], expected: Expected) -> Sifted:
+    lengths = {u.site: distance(u.arrays, expected.arrays) for u in good}
+    usual, words = _usual(list(lengths.values()), expected)
+    far = {s: n for s, n in lengths.items() if 0 < NORM_FACTOR * usual < n}
+    reasons = [
+        Rejection(s, f"its update is {n:.3g} long, more than {NORM_FACTOR:g} times {words}")
+        for s, n in far.items()
     ]
-    return near, [*rejected, *far]
+    near = [update for update in good if update.site not in far]
+    return Sifted(near, [*rejected, *reasons], {u.site: lengths[u.site] for u in near})
+
+
+def _usual(lengths: Sequence[float], expected: Expected) -> tuple[float, str]:
+    """What lengths are held against, 0 where nothing is known, and its words.
+
+    Of fewer than three nobody can say which is wrong, and where most sites have changed nothing the
+    median says nothing: then earlier rounds have to.
+    """
+    median = float(np.median(lengths)) if len(lengths) >= 3 else 0.0
+    if median > 0:
+        return median, "the median"
+    return expected.longest, "the longest that was taken before"
 
 
 def distance(arrays: Arrays, origin: Arrays) -> float:

@@ -26,7 +26,7 @@ from green_api.federate import Federate
 from green_jobs.seeds import derive, seed_all
 from green_jobs.tasks.federate.attempt import FIELD
 from green_jobs.tasks.federate.errors import CONFIG_CODE, RoundAbandonedError
-from green_jobs.tasks.federate.guard import Expected, Fault, Rejection, Update, sift
+from green_jobs.tasks.federate.guard import Expected, Fault, Rejection, Sifted, Update, sift
 from green_jobs.tasks.federate.records import (
     ARRAYS,
     gather,
@@ -146,15 +146,17 @@ class Federation:
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """The sites that have said how many examples they have: all that strategies see of a grid."""
+class _Present:
+    """All that a strategy sees of a grid: who is there for this round.
 
-    federation: Federation
+    It does not change amid a round, for where a strategy sees too few it waits without limit.
+    """
+
+    nodes: Sequence[int]
 
     def get_node_ids(self) -> list[int]:
         """Whom a strategy may choose."""
-        declared = {self.federation.ids[site] for site in self.federation.examples}
-        return [node for node in self.federation.grid.get_node_ids() if node in declared]
+        return list(self.nodes)
 
 
 class Rounds:
@@ -213,8 +215,10 @@ class Rounds:
         number = state.next_round
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)
-        updates, rejections, replies = self._exchange(state, sent)
-        good, rejections = self._sift(state, updates, rejections)
+        there = [node for site, node in self._federation.ids.items() if site not in missing]
+        updates, rejections, replies = self._exchange(state, sent, _Present(there))
+        sifted, rejections = self._sift(state, updates, rejections)
+        good = sifted.good
         if len(good) < self._task.min_sites:
             self._check_configured(rejections)
             silent = [r for r in rejections if r.fault is Fault.SILENT]
@@ -235,15 +239,16 @@ class Rounds:
             bytes={u.site: size + u.size for u in good},
             examples={u.site: cast("int", u.metrics["num-examples"]) for u in good},
             accuracies={u.site: cast("float", u.metrics["accuracy"]) for u in good},
+            lengths=sifted.lengths,
         )
         return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
 
     def _exchange(
-        self, state: State, packed: ArrayRecord
+        self, state: State, packed: ArrayRecord, present: _Present
     ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
         # The strategy draws from the global generator.
         seed_all(derive(self._seed, "round", number := state.next_round))
-        seen = cast("Grid", _Declared(self._federation))
+        seen = cast("Grid", present)
         config = ConfigRecord()
         arrays = spread(self._parameters(state))
         messages = list(self._strategy.configure_train(number, arrays, config, seen))
@@ -277,13 +282,17 @@ class Rounds:
 
     def _sift(
         self, state: State, updates: list[Update], rejections: list[Rejection]
-    ) -> tuple[list[Update], list[Rejection]]:
+    ) -> tuple[Sifted, list[Rejection]]:
         federation = self._federation
-        expected = Expected(state.weights, federation.examples, federation.max_bytes)
-        good, bad = sift(updates, expected)
-        for rejection in (rejections := [*rejections, *bad]):
+        lengths = [length for done in state.rounds for length in done.lengths.values()]
+        expected = Expected(
+            state.weights, federation.examples, federation.max_bytes, max(lengths, default=0.0)
+        )
+        sifted = sift(updates, expected)
+        rejections = [*rejections, *sifted.rejected]
+        for rejection in rejections:
             _LOG.warning("round %d: %s: %s", state.next_round, rejection.site, rejection.reason)
-        return good, rejections
+        return sifted, rejections
 
     def _parameters(self, state: State) -> Weights:
         """What strategies work on."""

@@ -116,7 +116,8 @@ class _Teller:
         )  # fmt: skip
         phase = self._next(state)
         if not is_saved:
-            phase += "; the last one's checkpoint cannot be written: is the disk full?"
+            where = self.attempt.checkpoints
+            phase += f"; the last one's checkpoint cannot be written to {where}: is the disk full?"
         self._tell(state, phase, "", is_saved=is_saved, accuracy=last.accuracy, loss=last.loss)
 
     def waits(self, state: State, why: str) -> None:

@@ -13,11 +13,12 @@ from typing import Final, Protocol
 import httpx
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.grid import Grid
-from green_api.errors import GreenError
+from green_api.errors import GreenError, TaskConfigError
 from green_api.federate import Federate, OnStalled
 
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.signals import Signals
+from green_jobs.tasks.federate.attempt import FIELD
 from green_jobs.tasks.federate.errors import RoundAbandonedError, StalledError
 from green_jobs.tasks.federate.flower.grid import LinkLostError, open_grid, register_sites
 from green_jobs.tasks.federate.flower.runtime import Endpoint
@@ -147,6 +148,7 @@ class Server:
             TaskConfigError: the task cannot work as written.
 
         """
+        self._check_size(state)
         self._state = state
         self._wait_healthy()
         with self.link.kept(before=lambda: None):
@@ -251,6 +253,16 @@ class Server:
         away = set(federation.missing())
         there = [site for site in ids if site not in away]
         federation.ask(_messages(federation, there, FINISH), _FAREWELL_TIME)
+
+    def _check_size(self, state: State) -> None:
+        """A net that is too large would only be found out by updates that are all dropped."""
+        size = sum(array.nbytes for array in state.weights.values())
+        if size > self.max_update_bytes:
+            msg = (
+                f"{FIELD}.model: its weights have {size} bytes; at most {self.max_update_bytes} "
+                "travel in an update"
+            )
+            raise TaskConfigError(msg)
 
     def _wait_healthy(self) -> None:
         trusted = ssl.create_default_context(cadata=self._ca().decode())

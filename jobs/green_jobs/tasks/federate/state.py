@@ -39,6 +39,8 @@ class Round(Model):
     """By site, how many it trained on."""
     accuracies: dict[str, float] = {}
     """By site, of its own training, on its own data."""
+    lengths: dict[str, float] = {}
+    """By site, how far its update was from the global weights: what later ones are held against."""
     seconds: float = 0.0
     """How long it took."""
 

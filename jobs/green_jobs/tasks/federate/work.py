@@ -7,8 +7,10 @@ from typing import Final
 
 from flwr.app import RecordDict
 from green_api.contract import Result
+from green_api.errors import TaskConfigError
 
 from green_jobs import data, outcome, progress
+from green_jobs.learning.checks import check_fit
 from green_jobs.learning.torch_setup import prepare_torch
 from green_jobs.models import Net
 from green_jobs.reporter import REPORTER
@@ -35,9 +37,10 @@ def work(attempt: Attempt, signals: Signals) -> None:
     task, name = attempt.task, attempt.role
     device = prepare_torch(attempt.document)
     net = Net.build(task.model, f"{FIELD}.model")
-    net.module.to(device)
     sets = data.load(task.data, f"{FIELD}.data", [data.TRAIN])
     dataset = part_of(task, name, sets.train)
+    _check_fit(name, net, dataset)
+    net.module.to(device)
     trainer = _Told(Trainer(task, name, net.module, dataset, task.seed), task.rounds)
     if len(set(labels_of(dataset).tolist())) == 1:
         _LOG.warning("site %s: its data holds one class only", name)
@@ -49,6 +52,17 @@ def work(attempt: Attempt, signals: Signals) -> None:
     outcome.finish(
         Result(metrics=REPORTER.state.metrics), {}, "the server has finished the training"
     )
+
+
+def _check_fit(site: str, net: Net, dataset: data.MapDataset) -> None:
+    """Hold the net against this site's own data: the server has seen others."""
+    if not len(dataset):
+        return  # what a trainer has words for
+    try:
+        check_fit(net, data.DataSets(train=dataset, test=dataset), f"{FIELD}.model", FIELD)
+    except TaskConfigError as error:
+        msg = f"site {site}: {error}"
+        raise TaskConfigError(msg) from error
 
 
 def _files(attempt: Attempt) -> SiteFiles:

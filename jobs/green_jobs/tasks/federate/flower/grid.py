@@ -16,13 +16,18 @@ from flwr.serverapp.grid import Grid
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
-from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from green_api.errors import GreenError
 
 from green_jobs.tasks.federate.flower.pulls import give_up_with_the_node, hurry
-from green_jobs.tasks.federate.flower.runtime import Endpoint, acquire, acquiring_client, heartbeat
+from green_jobs.tasks.federate.flower.runtime import (
+    Endpoint,
+    acquire,
+    acquiring_client,
+    bears_a_restart,
+    heartbeat,
+)
 
 # Flower wants an app; this one is never loaded, for both of its ends are processes of ours.
 _APP: Final[Mapping[str, Any]] = {
@@ -81,6 +86,8 @@ def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
 
     Raises:
         LinkLostError: the SuperLink gives no run.
+        httpx.HTTPError: it refuses, or is away for longer than a start takes; inside too, where it
+            has given the run up.
 
     """
     hurry()
@@ -92,6 +99,7 @@ def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
         msg = "the SuperLink gives this server no run"
         raise LinkLostError(msg)
     grid = HttpGrid(endpoint.address, endpoint.ca is None, endpoint.ca, token=token)
+    grid._retry_invoker = bears_a_restart()
     give_up_with_the_node(grid)
     client = grid._runtime_client
     task = client.PullTaskInput(PullTaskInputRequest())
@@ -121,7 +129,7 @@ def _start_run(endpoint: Endpoint) -> None:
 def _control(endpoint: Endpoint) -> Iterator[ControlHttpClient]:
     client = ControlHttpClient.from_server_address(
         endpoint.address, endpoint.ca is None, endpoint.ca, [],
-        retry_invoker=make_simple_http_retry_invoker(),
+        retry_invoker=bears_a_restart(),
     )  # fmt: skip
     try:
         yield client

@@ -18,10 +18,15 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.retry import RetryInvoker
+from flwr.supercore.retry.retry_invoker import constant
 from flwr.supercore.runtime import RuntimeHttpClient
 
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 _HEARTBEAT_SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 30.0
+"""More than a SuperLink takes to start again."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -52,6 +57,20 @@ def _client(endpoint: Endpoint, *interceptors: ProtobufClientInterceptor) -> Run
     # SuperNode that was started again refuses the tasks of the one before.
     return RuntimeHttpClient.from_server_address(
         endpoint.address, endpoint.ca is None, endpoint.ca, interceptors
+    )
+
+
+def bears_a_restart() -> RetryInvoker:
+    """What asks a SuperLink again that is away for a moment; any answer is one.
+
+    Flower's own interrupts the process at a 401, and raises what is no ``Exception`` at a 403. Here
+    both are ``httpx.HTTPStatusError``.
+    """
+    return RetryInvoker(
+        wait_gen_factory=lambda: constant(_RETRY_SECONDS),
+        recoverable_exceptions=httpx.TransportError,
+        max_tries=None,
+        max_time=_PATIENCE_SECONDS,
     )
 
 
