@@ -21,6 +21,7 @@ from green_monitoring.dashboards.parts import (
     lines,
     number,
     of_jobs,
+    progress,
 )
 
 _JOB = 'namespace=~"$namespace", name=~"$name"'
@@ -48,7 +49,7 @@ def job() -> dashboard.Dashboard:
     for panel in (
         number(Panel(
             "Progress", "As its pod said last.", SHARE,
-            [Query(_of("progress_ratio"), "progress")], 4, 4,
+            [Query(progress(_JOB), "progress")], 4, 4,
         )),
         number(Panel(
             "Energy", f"So far, of all attempts. {PROVENANCE_NOTE}", KILOWATT_HOURS,
@@ -72,12 +73,12 @@ def job() -> dashboard.Dashboard:
             [Query(_of("attempts"), "attempts")], 4, 4,
         )),
         number(Panel(
-            "First start", "When its first pod began to work.", TIME,
-            [Query(f"1000 * {_of('start_timestamp_seconds')}", "first start")], 8, 4,
+            "Planned start", "When its first start was planned, as decided last before it.", TIME,
+            [Query(f"1000 * {_of('planned_start_timestamp_seconds')}", "planned start")], 8, 4,
         )),
         number(Panel(
-            "Next planned start", "While it is suspended by its plan.", TIME,
-            [Query(f"1000 * {_of('planned_start_timestamp_seconds')}", "planned start")], 8, 4,
+            "First start", "When its first pod began to work.", TIME,
+            [Query(f"1000 * {_of('start_timestamp_seconds')}", "first start")], 8, 4,
         )),
         number(Panel(
             "Deadline", "When it must have ended.", TIME,
@@ -101,7 +102,7 @@ def job() -> dashboard.Dashboard:
             "the accuracy of the global model after the last round, on the server's test data.",
             SHARE,
             [
-                Query(_of("progress_ratio"), "progress"),
+                Query(progress(_JOB), "progress"),
                 Query(_of("accuracy_ratio"), "accuracy"),
             ],
         ), steps=True, most=1),

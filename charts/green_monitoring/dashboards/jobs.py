@@ -24,6 +24,7 @@ from green_monitoring.dashboards.parts import (
     listing,
     number,
     of_jobs,
+    progress,
     ranking,
 )
 
@@ -77,17 +78,15 @@ def jobs() -> dashboard.Dashboard:
         ), signed=True),
         listing(
             Panel(
-                "Jobs", "Those that have started; planned start is the next one of a job that is "
-                f"suspended. {PROVENANCE_NOTE}", COUNT, [], 24, 11,
+                "Jobs", "Those that have started, with the start that was planned beside the one "
+                f"that they had. {PROVENANCE_NOTE}", COUNT, [], 24, 11,
             ),
             ("namespace", "name"),
             (
                 Column("Running", of_jobs("running"), COUNT),
-                Column("Progress", of_jobs("progress_ratio"), SHARE),
+                Column("Progress", progress(), SHARE),
+                Column("Planned", f"1000 * {of_jobs('planned_start_timestamp_seconds')}", TIME),
                 Column("First start", f"1000 * {of_jobs('start_timestamp_seconds')}", TIME),
-                Column(
-                    "Planned start", f"1000 * {of_jobs('planned_start_timestamp_seconds')}", TIME
-                ),
                 Column("Deadline", f"1000 * {of_jobs('deadline_timestamp_seconds')}", TIME),
                 Column("Run time", of_jobs("active_seconds"), SECONDS),
                 Column("Attempts", of_jobs("attempts"), COUNT),

@@ -346,6 +346,12 @@ def of_jobs(metric: str, selector: str = NAMESPACE) -> str:
     return f"max by ({_labels(metric)}) (green_job_{metric}{{{selector}}})"
 
 
+def progress(selector: str = NAMESPACE) -> str:
+    """How far jobs are; one that has a compressed model to show is done."""
+    done = f"({of_jobs('size_ratio', selector)} > bool 0)"
+    return f"({of_jobs('progress_ratio', selector)} or {done})"
+
+
 def _labels(metric: str) -> str:
     """What tells a gauge's series apart: figures of two kinds of intensity are not one."""
     return "namespace, name, signal" if metric.startswith("emissions_") else "namespace, name"

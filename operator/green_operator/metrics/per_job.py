@@ -38,9 +38,9 @@ _TEXTS: Final = {
     "several.",
     "unaccounted_energy_joules": "Energy of hours whose carbon intensity is not known.",
     _DIFFERENCE: "Counterfactual less actual emissions, signed; the "
-    "counterfactual is the useful work without pauses from the creation on.",
-    "progress_ratio": "Share of the work that is done.",
-    "planned_start_timestamp_seconds": "Next planned start, on the planner's clock.",
+    "counterfactual is the useful work without pauses from the earliest feasible start.",
+    "progress_ratio": "Share of the work that is done; a job with a size_ratio is done.",
+    "planned_start_timestamp_seconds": "When its first start was planned, on the planner's clock.",
     "start_timestamp_seconds": "First start.",
     "deadline_timestamp_seconds": "When it must have ended.",
     "attempts": "Attempts so far.",
@@ -140,7 +140,7 @@ def figures_of(status: JobStatus) -> Figures:
     """What a status says of its job in figures; what it does not say is absent."""
     figures: dict[str, float | None] = {
         "running": float(status.state is State.RUNNING),
-        "planned_start_timestamp_seconds": _time(status.planned_start),
+        "planned_start_timestamp_seconds": _time(status.first_planned_start),
         "start_timestamp_seconds": _time(status.start_time),
         "deadline_timestamp_seconds": _time(status.deadline),
         "running_changed_timestamp_seconds": next(
@@ -160,16 +160,17 @@ def figures_of(status: JobStatus) -> Figures:
         parts[_EMISSIONS, signal] = status.emissions.micrograms / 1e6
         if difference is not None:
             parts[_DIFFERENCE, signal] = difference / 1e6
-    if status.progress is not None and status.progress.progress_percentage is not None:
-        figures["progress_ratio"] = status.progress.progress_percentage / 100
     server = next((role for role in status.roles or () if role.name == SERVER), None)
     if server is not None:
         figures["accuracy_ratio"] = server.accuracy
     if status.run is not None:
         figures["attempts"] = status.run.attempts
         figures["active_seconds"] = status.run.active_seconds
-    if status.result is not None:
-        figures |= _result(status.result)
+    progress, compressed = status.progress, _compressed(status.result)
+    if compressed:
+        figures |= compressed
+    elif progress is not None and progress.progress_percentage is not None:
+        figures["progress_ratio"] = progress.progress_percentage / 100
     return {(name, ""): float(v) for name, v in figures.items() if v is not None} | parts
 
 
@@ -186,8 +187,8 @@ def _signal(status: JobStatus) -> str:
     return status.emissions.signal.value
 
 
-def _result(result: Result) -> dict[str, float]:
-    original, final = result.original, result.final
+def _compressed(result: Result | None) -> dict[str, float]:
+    original, final = (result.original, result.final) if result is not None else (None, None)
     if original is None or final is None or not original.bytes:
         return {}
     return {
