@@ -267,6 +267,12 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
     for alert in ALERTS:
         text = (ROOT / f"docs/runbooks/{alert.name}.md").read_text()
         assert {"## What it means", "## What to look at", "## What to do"} <= set(text.splitlines())
+    # The index has them in the order of the rules, with their severities.
+    rows = re.findall(
+        r"^\| \[(\w+)\]\((\w+)\.md\) \| (\w+) \|",
+        (ROOT / "docs/runbooks/README.md").read_text(), re.MULTILINE,
+    )  # fmt: skip
+    assert rows == [(alert.name, alert.name, alert.severity) for alert in ALERTS]
 
 
 def test_rules_ask_for_metrics_that_there_are() -> None:
