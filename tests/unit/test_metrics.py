@@ -280,6 +280,20 @@ def test_a_job_that_has_started_keeps_its_planned_start(state: State) -> None:
     assert planned == hours(-1).timestamp()
 
 
+def test_a_job_tells_its_zone_and_a_difference_only_where_every_hour_is_known() -> None:
+    metrics = Metrics()
+    known = FULL.emissions
+    assert known is not None
+    partly = known.model_copy(update={"unaccounted_joules": 7})
+    metrics.show(job(), FULL.model_copy(update={"emissions": partly}))
+    assert scraped(metrics, "green_job_zone_info", **ONE, zone="gb") == 1
+    assert scraped(metrics, "green_job_unaccounted_energy_joules", **ONE) == 7
+    assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) is None
+    metrics.show(job(), FULL)
+    assert scraped(metrics, "green_job_unaccounted_energy_joules", **ONE) is None
+    assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) == -2
+
+
 def test_emissions_of_several_kinds_of_intensity_are_in_no_sum_of_one_kind() -> None:
     metrics = Metrics()
     mixed = condition(ConditionType.SIGNAL_CONSISTENT, False, "SignalsMixed")
