@@ -48,6 +48,11 @@ def job() -> dashboard.Dashboard:
     )
     for panel in (
         number(Panel(
+            "Job", "Its name, its namespace, and the grid zone that it runs in.", COUNT,
+            [Query(f"max by (namespace, name, zone) (green_job_zone_info{{{_JOB}}})",
+                   "{{name}}, namespace {{namespace}}, zone {{zone}}")], 24, 3,
+        ), named=True),
+        number(Panel(
             "Progress", "As its pod said last.", SHARE,
             [Query(progress(_JOB), "progress")], 4, 4,
         )),
@@ -87,7 +92,7 @@ def job() -> dashboard.Dashboard:
         lines(Panel(
             "Runs", "1 while a pod works.", COUNT, [Query(_of("running"), "running")],
         ), steps=True, most=1),
-        intensity_of_zones(),
+        intensity_of_zones(_JOB),
         lines(Panel(
             "Power", "Mean over half an hour, from the energy in its status, by how it was found. "
             f"{PROVENANCE_NOTE}", WATTS,
