@@ -247,7 +247,45 @@ def test_what_is_recorded_is_the_use_of_an_hour_and_a_day_by_place_and_kind(tmp_
             )
         ],
     }
-    file = tmp_path / "tests.yaml"
+    _check(test, tmp_path)
+
+
+def test_emissions_of_two_kinds_of_intensity_are_recorded_apart(tmp_path: Path) -> None:
+    """Of one place, over all tasks of either kind."""
+    labels = 'namespace="team-a", zone="gb", provenance="Measured"'
+
+    def emitted(task: str, signal: str) -> str:
+        return f'green_emissions_grams_total{{{labels}, task="{task}", signal="{signal}"}}'
+
+    recorded = "namespace_zone_provenance_signal:green_emissions_grams:increase"
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": emitted("train", "AverageDirect"), "values": "0+10x1440"},
+            {"series": emitted("compress", "AverageDirect"), "values": "0+5x1440"},
+            {"series": emitted("train", "MarginalDirect"), "values": "0+1x1440"},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": f"{recorded}{over}",
+                "eval_time": "1440m",
+                "exp_samples": [
+                    {
+                        "labels": f'{recorded}{over}{{{labels}, signal="{signal}"}}',
+                        "value": grams * minutes,
+                    }
+                    for signal, grams in (("AverageDirect", 15), ("MarginalDirect", 1))
+                ],
+            }
+            for over, minutes in (("1h", 60), ("1d", 1440))
+        ],
+    }
+    _check(test, tmp_path)
+
+
+def _check(test: dict[str, Any], folder: Path) -> None:
+    """Have promtool run one test of the rules."""
+    file = folder / "tests.yaml"
     file.write_text(
         yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]})
     )
