@@ -349,7 +349,9 @@ class JobStatus(Model):
     deadline: Timestamp | None = None
     """When it must have ended."""
     planned_start: Timestamp | None = None
-    """The next planned start."""
+    """The next planned start, while the job waits for it."""
+    first_planned_start: Timestamp | None = None
+    """When the first attempt was planned to start, as decided last before it did; kept from then on."""
     difference: Annotated[str, StringConstraints(max_length=64)] | None = None
     """The signed difference for people: expected until the job has run, then of what was used."""
     plan: PlanStatus | None = None

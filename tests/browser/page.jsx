@@ -31,12 +31,16 @@ const ROW = 30;
 const GAP = 8;
 const theme = createTheme({ colors: { mode: 'light' } });
 
+function matches({ id, options }, name) {
+  return id === 'byRegexp' ? new RegExp(options.slice(1, -1)).test(name) : options === name;
+}
+
 // What Grafana does with a panel's defaults and its overrides by name.
 function configured(panel, field, name, seriesIndex) {
   const { defaults, overrides } = panel.fieldConfig;
   const config = { ...defaults, custom: { ...defaults.custom } };
   for (const { matcher, properties } of overrides ?? []) {
-    if (matcher.id === 'byName' && matcher.options === name) {
+    if (matches(matcher, name)) {
       for (const { id, value } of properties) {
         if (id.startsWith('custom.')) config.custom[id.slice(7)] = value;
         else config[id] = value;
@@ -103,6 +107,13 @@ function valuesOf(panel) {
   });
 }
 
+// In the mode "auto" Grafana adds the names where there are several figures.
+function textMode(panel, values) {
+  const asked = panel.options?.textMode ?? BigValueTextMode.Auto;
+  if (asked !== BigValueTextMode.Auto) return asked;
+  return values.length > 1 ? BigValueTextMode.ValueAndName : BigValueTextMode.Value;
+}
+
 function Figure({ panel, width, height }) {
   const values = valuesOf(panel);
   if (!values.length) return <div>{panel.fieldConfig.defaults.noValue}</div>;
@@ -123,7 +134,7 @@ function Figure({ panel, width, height }) {
           colorMode={BigValueColorMode.Value}
           graphMode={BigValueGraphMode.None}
           text={panel.options?.text}
-          textMode={values.length > 1 ? BigValueTextMode.ValueAndName : BigValueTextMode.Value}
+          textMode={textMode(panel, values)}
         />
       )}
     />
@@ -133,7 +144,9 @@ function Figure({ panel, width, height }) {
 function Bars({ panel, width, height }) {
   const values = valuesOf(panel).filter(({ value }) => Number.isFinite(value.numeric));
   const most = Math.max(...values.map(({ value }) => value.numeric), 0);
-  const longest = values.reduce((a, { value }) => (value.title.length > a.length ? value.title : a), '');
+  // Drawn in a font that is wider than Grafana's own, by which the room for names is measured.
+  const longest =
+    values.reduce((a, { value }) => (value.title.length > a.length ? value.title : a), '') + 'mmm';
   return (
     <VizRepeater
       getValues={() => values}
@@ -172,7 +185,7 @@ function Listing({ panel, width, height }) {
       data={frame}
       width={width}
       height={height}
-      columnMinWidth={90}
+      columnMinWidth={panel.fieldConfig.defaults.custom?.minWidth ?? 150}
       initialSortBy={panel.options.sortBy}
       fieldConfig={panel.fieldConfig}
     />

@@ -492,3 +492,21 @@ def test_dashboards_and_rules_come_as_they_are_written(helm: Helm) -> None:
     assert rule["spec"] == yaml.safe_load((CHART / "files/prometheus-rules.yaml").read_text())
     kinds = {d["kind"] for d in helm.template(None)}
     assert not kinds & {"PrometheusRule", "ServiceMonitor"}
+
+
+def test_the_service_monitor_finds_the_service_and_its_port(helm: Helm) -> None:
+    """And leaves jobs' namespaces in the labels, where all rules and dashboards look for them."""
+    documents = helm.template(RICH)
+    monitor, service = one(documents, "ServiceMonitor"), one(documents, "Service")
+    assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
+    assert monitor["metadata"]["labels"]["release"] == "monitoring"
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    assert selector
+    assert selector.items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["honorLabels"] is True
+    assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("1m", "20s")
+    (container,) = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (port,) = service["spec"]["ports"]
+    assert port["targetPort"] in {each["name"] for each in container["ports"]}

@@ -19,6 +19,7 @@ import yaml
 from green_api.status import JobStatus
 
 from tests.e2e.harness import GREENCTL, ROOT, TRACE_ZONE, Greenctl, status_of, wait_for
+from tests.monitoring.tools import program
 from tests.unit.factories import manifest
 
 DAY = ROOT / "examples/sunny-day.csv"
@@ -370,9 +371,7 @@ def test_metrics_are_served_while_it_runs(tmp_path: Path, unused_port: int) -> N
     assert 'green_energy_joules_total{namespace="default",provenance="Estimated"' in scraped
     assert 'green_job_energy_joules{name="shrink",namespace="default"}' in scraped
     assert 'green_zone_carbon_intensity_grams_per_joule{signal="AverageLifecycle"' in scraped
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool (Debian's prometheus) is not installed")
+    promtool = program("promtool", "prometheus")
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=scraped, capture_output=True, text=True
     )

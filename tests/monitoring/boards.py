@@ -23,6 +23,24 @@ class Asked:
     expr: str
     instant: bool
     days: int
+    ref: str
+    """What the panel calls the query by."""
+
+    @property
+    def unit(self) -> str:
+        """That of its column, in a table; else the panel's."""
+        names = [
+            t["options"].get("renameByName", {}) for t in self.panel.get("transformations", [])
+        ]
+        columns = {name[value] for name in names if (value := f"Value #{self.ref}") in name}
+        found: dict[str, str] = {
+            o["matcher"]["options"]: p["value"]
+            for o in self.panel["fieldConfig"]["overrides"]
+            for p in o["properties"]
+            if p["id"] == "unit"
+        }
+        default: str = self.panel["fieldConfig"]["defaults"]["unit"]
+        return next((found[column] for column in columns), default)
 
     def __str__(self) -> str:
         return f"{self.board}: {self.panel['title']}: {self.expr}"
@@ -49,7 +67,7 @@ def asked(board: str, namespace: str = ".*", name: str = ".*") -> Iterator[Asked
     for panel in load(board)["panels"]:
         for target in panel["targets"]:
             expr = filled(target["expr"], days, namespace, name)
-            yield Asked(board, panel, expr, bool(target.get("instant")), days)
+            yield Asked(board, panel, expr, bool(target.get("instant")), days, target["refId"])
 
 
 LAST: Final = END.timestamp()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,12 @@ HOUR: Final = timedelta(hours=1)
 MARGIN: Final = timedelta(minutes=15)
 KEPT: Final = timedelta(days=2)
 JOBS: Final = 500
+JOB_LIMIT: Final = 40
+"""Fewer than are there at times: some that have started have no series."""
+FALLBACK: Final = ("de", BEGIN + timedelta(days=26), timedelta(hours=12))
+"""A zone whose provider is away, since when and how long: a fallback takes over after six hours."""
+UNKNOWN: Final = ("gb", BEGIN + timedelta(days=27), timedelta(hours=12))
+"""A zone whose intensity was forecast, and of which nobody then says what it is."""
 NAMESPACES: Final = ("language", "speech", "vision", "weather")
 ZONES: Final = {
     "de": (Signal.AVERAGE_LIFECYCLE, 380, 190),
@@ -57,6 +63,12 @@ ZONES: Final = {
 }
 _GPU_WATTS: Final = 330.0
 _CPU_WATTS: Final = 45.0
+
+
+def _is_in(span: tuple[str, datetime, timedelta], zone: str, moment: datetime) -> bool:
+    """Whether a moment in a zone is in a span."""
+    where, begin, length = span
+    return zone == where and begin <= moment < begin + length
 
 
 def outlooks(seed: random.Random) -> dict[str, Outlook]:
@@ -92,6 +104,8 @@ class Work:
     """Its pods can read the counters of their GPUs."""
     mishap: str = ""
     book: Book = field(init=False)
+    known: Outlook = field(init=False)
+    """What energy is accounted with."""
     plan: Plan | None = None
     status: JobStatus | None = None
     attempt: AttemptBook | None = None
@@ -100,13 +114,24 @@ class Work:
     done: timedelta = timedelta(0)
     late_by: timedelta = timedelta(0)
     """So long its pods cannot start once they ought to."""
+    stalled_for: timedelta = timedelta(0)
+    """So long its sites do not suffice, after a third of the work."""
+    changes: list[tuple[datetime, bool]] = field(default_factory=list)
+    """When a pod began to work (true) or ceased to, in their order."""
 
     def __post_init__(self) -> None:
         self.book = Book(Power(400.0 * self.gpus + 16), self.created)
+        slots = self.outlook.slots
+        told = tuple(s for s in slots if not _is_in(UNKNOWN, self.zone, s.start))
+        self.known = replace(self.outlook, slots=told)
 
     @property
     def is_final(self) -> bool:
         return self.status is not None and self.status.state.is_final
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.stalled_for > timedelta(0) and self.done >= self.duration / 3
 
 
 def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
@@ -125,6 +150,7 @@ def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
         "lost",
         "too much",
         "fails",
+        "site away",
     ]
     for number in range(JOBS):
         created = BEGIN + seed.random() * timedelta(days=30)
@@ -137,6 +163,8 @@ def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
         kind = "train"
         if namespace in {"vision", "speech"}:
             kind = seed.choice(("compress", "compress", "compress", "federate", "train"))
+        if mishap == "site away":
+            kind = "federate"
         job = _job(namespace, f"{kind}-{number:03}", within, hours, _TASKS[kind])
         slots = tuple(
             s for s in grids[zone].slots
@@ -149,6 +177,7 @@ def works(seed: random.Random, grids: dict[str, Outlook]) -> list[Work]:
                 Outlook(zone, grids[zone].signal, slots), seed.choice((1, 1, 2, 4)),
                 measured=namespace != "weather", mishap=mishap,
                 late_by=timedelta(hours=2) if mishap in {"unschedulable", "lost"} else timedelta(0),
+                stalled_for=HOUR if mishap == "site away" else timedelta(0),
             )
         )  # fmt: skip
     return sorted(found, key=lambda w: w.created)
@@ -200,6 +229,9 @@ def _turn(work: Work, now: datetime, seed: random.Random) -> None:
     plan = work.plan
     if plan is None or plan.windows[0].end <= now:
         work.plan = plan = _planned(work, now)
+    if work.status is None:
+        # What is planned is told before any pod is made.
+        work.status = decide(_snapshot(work, now, None, None)).status
     due = plan.runs_at(now) and end is None
     if due and work.late_by > timedelta(0):
         work.late_by -= STEP
@@ -211,6 +243,7 @@ def _turn(work: Work, now: datetime, seed: random.Random) -> None:
         work.attempt = work.book.begin(
             f"{work.job.metadata.name}-{work.book.attempts}", now, work.zone
         )
+        work.changes.append((now, True))
     elif not due and work.attempt is not None and end is None:
         _stop(work, now, succeeded=False)
     snapshot = _snapshot(work, now, end, obstacle)
@@ -231,7 +264,10 @@ def _advance(work: Work, now: datetime, seed: random.Random) -> RunEnd | None:
     """Let the pod work for a step; how its run ended, if it did."""
     attempt = work.attempt
     assert attempt is not None
-    work.done += STEP
+    if work.is_stalled:
+        work.stalled_for -= STEP
+    else:
+        work.done += STEP
     seconds = STEP.total_seconds()
     parts = ((Component.GPU, _GPU_WATTS * work.gpus), (Component.CPU, _CPU_WATTS * work.gpus))
     for part, watts in parts:
@@ -243,7 +279,7 @@ def _advance(work: Work, now: datetime, seed: random.Random) -> RunEnd | None:
         _stop(work, now, succeeded=True)
         return RunEnd.COMPLETE
     if work.mishap != "not answering":
-        work.book.enter(attempt, _sample(work, now, Mark.SAVED), work.outlook)
+        work.book.enter(attempt, _sample(work, now, Mark.SAVED), work.known)
     return None
 
 
@@ -251,8 +287,9 @@ def _stop(work: Work, now: datetime, *, succeeded: bool) -> None:
     attempt = work.attempt
     assert attempt is not None
     if work.mishap != "unseen end" or succeeded:
-        work.book.enter(attempt, _sample(work, now, Mark.ENDED), work.outlook)
-    work.book.end(attempt, now, succeeded=succeeded, intensity=work.outlook)
+        work.book.enter(attempt, _sample(work, now, Mark.ENDED), work.known)
+    work.book.end(attempt, now, succeeded=succeeded, intensity=work.known)
+    work.changes.append((now, False))
     work.attempt = None
 
 
@@ -308,7 +345,8 @@ def _progress(work: Work) -> Progress:
             for name in task.names
         ]  # fmt: skip
         accuracy = 0.9 - 0.8 * math.exp(-done / 6)
-        rounds = RoundsProgress(rounds=done, accuracy=accuracy, sites=sites)
+        stalled = "site-2 is missing" if work.is_stalled else ""
+        rounds = RoundsProgress(rounds=done, accuracy=accuracy, sites=sites, stalled=stalled)
     return Progress(percentage=100 * share, rounds=rounds)
 
 
@@ -342,7 +380,7 @@ def hash_of(name: str) -> int:
 class Month:
     """The month as it goes by: after each step the metrics are as they are scraped then."""
 
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(default_factory=lambda: Metrics(JOB_LIMIT))
     finished: list[Work] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -384,6 +422,9 @@ class Month:
         if self.seed.random() < 0.01:
             self.own.requests.labels("apply", "greentrainingjobs", "409").inc()
             self.own.reconcile_errors.labels("Conflict").inc()
+        if self.seed.random() < 0.001:
+            self.own.requests.labels("GET", "pods", "503").inc()
+            self.own.reconcile_errors.labels("Refused").inc()
 
     def _expired(self, work: Work, now: datetime) -> bool:
         ended = work.status.completion_time if work.status is not None else None
@@ -395,18 +436,21 @@ class Month:
     def _count(self, live: list[Work], now: datetime) -> None:
         standings: list[Standing] = [standing(w.job, w.status) for w in live]
         self.metrics.count_jobs(standings)
-        day = (now - BEGIN).days
-        # The provider of one zone is away for half a day.
-        away = day == 11 and now.hour < 12
         known = {z: o.slots[(now - BEGIN) // (HOUR / 2)].intensity for z, o in self.grids.items()}
-        self.metrics.show_intensities({z: (self.grids[z].signal, known[z]) for z in ZONES})
-        age = {(z,): float(now.minute * 60 % 1800 + 20) for z in ZONES}
-        self.own.zone_data_age.show(age | ({("de",): now.hour * 3600.0} if away else {}))
-        self.own.zone_source.show({(z,): float(away and z == "de") for z in ZONES})
+        unknown = {z for z in ZONES if _is_in(UNKNOWN, z, now)}
+        away = {z for z in ZONES if _is_in(FALLBACK, z, now)} | unknown
+        waited = (now - FALLBACK[1]).total_seconds()
+        on_fallback = {z for z in away - unknown if waited >= 6 * 3600}
+        self.metrics.show_intensities(
+            {z: (self.grids[z].signal, known[z]) for z in ZONES if z not in unknown}
+        )
+        age = {(z,): 20.0 for z in ZONES if z not in unknown}
+        self.own.zone_data_age.show(age | {(z,): waited for z in away - unknown - on_fallback})
+        self.own.zone_source.show(
+            {(z,): -1.0 if z in unknown else float(z in on_fallback) for z in ZONES}
+        )
         for zone in ZONES:
-            result = "failed" if away and zone == "de" else "succeeded"
-            if now.minute % 30 == 0:
-                self.own.zone_polls.labels(zone, result).inc()
+            self.own.zone_polls.labels(zone, "failed" if zone in away else "succeeded").inc()
         self.own.queue_depth.set(self.seed.choice((0, 0, 0, 1, 2)))
         self.own.last_reconcile.set(now.timestamp())
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
-from green_api.base import Provenance
 from green_api.status import State
+from green_monitoring.rules import ALERTS, RECORDS
+from green_operator.account.book import Amount, AmountKey
 
-from tests.monitoring.boards import LAST, RANGES, asked, filled, load
-from tests.monitoring.month import END, JOBS
+from tests.monitoring.boards import LAST, RANGES, Asked, asked, filled, load
+from tests.monitoring.month import END, JOBS, Work
 from tests.monitoring.seeded import Seeded
 from tests.monitoring.tools import RULES
 
@@ -23,13 +26,19 @@ PLAUSIBLE: Final = {
     "watt": (0, 100_000),
     "massg": (-50_000, 2_000_000),
     "percentunit": (-0.2, 1.0001),
-    "suffix: gCO2e/kWh": (5, 800),
+    "suffix:gCO2e/kWh": (5, 800),
+    "suffix:pp": (-5, 5),
+    "decbytes": (0, 1e9),
     "short": (-1, 1_000),
     "dtdurations": (-10 * 86_400, 10 * 86_400),
     "s": (0, 60),
     "reqpm": (0, 1_000),
-    "dateTimeAsIso": (1.78e12, 1.785e12),
+    "time:YYYY-MM-DD HH:mm": (1.78e12, 1.785e12),
 }
+ALWAYS_ZERO: Final = frozenset(
+    {("platform", "Deadline at risk"), ("platform", "Zones on a fallback")}
+)
+"""What is well at the end of the month, when these panels look at it."""
 RANGE: Final = "[30d15m]"
 
 
@@ -64,24 +73,22 @@ def test_every_query_of_every_panel_has_data_of_its_unit_and_a_plausible_size(
         queries = [q for q in queries if "accuracy" not in q.expr] + of_federated
         assert of_federated
     for query in queries:
-        if query.instant:
-            values = [v for _, v in seeded.prometheus.ask(query.expr, LAST)]
-        else:
-            begin = LAST - query.days * 86_400
-            series = seeded.prometheus.over(query.expr, begin, LAST, query.days * 86_400 / 500)
-            values = [float(v) for s in series for _, v in s["values"]]
-        units = {query.panel["fieldConfig"]["defaults"]["unit"]} | {
-            p["value"]
-            for o in query.panel["fieldConfig"]["overrides"]
-            for p in o["properties"]
-            if p["id"] == "unit"
-        }
-        low = min(PLAUSIBLE[unit][0] for unit in units)
-        high = max(PLAUSIBLE[unit][1] for unit in units)
-        finite = [v for v in values if not math.isnan(v)]
-        if not finite or min(finite) < low or max(finite) > high:
-            problems.append((str(query), sorted(finite)[:2], sorted(finite)[-2:]))
+        values = sorted(v for v in answers(seeded, query) if not math.isnan(v))
+        low, high = PLAUSIBLE[query.unit]
+        if not values or values[0] < low or values[-1] > high:
+            problems.append((str(query), query.unit, values[:2], values[-2:]))
+        elif not any(values) and (board, query.panel["title"]) not in ALWAYS_ZERO:
+            problems.append((str(query), "nothing but zeros"))
     assert not problems
+
+
+def answers(seeded: Seeded, query: Asked) -> list[float]:
+    """All values that a panel shows of a query."""
+    if query.instant:
+        return [v for _, v in seeded.prometheus.ask(query.expr, LAST)]
+    begin = LAST - query.days * 86_400
+    series = seeded.prometheus.over(query.expr, begin, LAST, query.days * 86_400 / 500)
+    return [float(v) for s in series for _, v in s["values"]]
 
 
 def test_every_panel_has_unit_description_and_data_source() -> None:
@@ -107,14 +114,45 @@ def test_annotations_tell_the_times_that_the_statuses_tell(seeded: Seeded) -> No
         key=lambda w: w.book.attempts,
     )
     namespace, name = work.job.metadata.namespace, work.job.metadata.name
-    assert work.book.attempts > 1
-    assert work.started is not None
-    ((_, start),) = seeded.prometheus.ask(filled(annotations["Start"], 3, namespace, name), LAST)
-    assert start == work.started.timestamp() * 1000
-    for told in ("Suspension or end", "Resumption"):
+    begun = [at for at, runs in work.changes if runs]
+    ceased = [at for at, runs in work.changes if not runs]
+    assert len(begun) > 1
+    for told, moments in (
+        ("Start", begun[:1]), ("Resumption", begun[1:]), ("Suspension or end", ceased),
+    ):  # fmt: skip
         expr = filled(annotations[told], 3, namespace, name)
         found = seeded.prometheus.over(expr, LAST - 3 * 86_400, LAST, 900)
-        assert found, told
+        times = {float(value) for series in found for _, value in series["values"]}
+        assert times == {at.timestamp() * 1000 for at in moments}, told
+
+
+def test_what_an_alert_compares_was_there_in_the_month(seeded: Seeded) -> None:
+    """Each whole expression, without its thresholds: its parts must meet in their labels."""
+
+    def compared(expr: str) -> str:
+        # The month is scraped every quarter of an hour: ten minutes have no two scrapes.
+        return re.sub(r" (?:==|>|<) [\d.* ]*\d\b", "", expr).replace("[10m]", "[1h]")
+
+    silent = [
+        alert.name
+        for alert in ALERTS
+        if not seeded.prometheus.over(compared(alert.expr), LAST - 30 * 86_400, LAST, 900)
+    ]
+    # The month has no job of another version.
+    assert silent == ["GreenJobNotAccepted"]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+def test_what_is_recorded_is_what_its_expression_says(seeded: Seeded, record: Any) -> None:
+    ((_, at),) = seeded.prometheus.ask(f"max(timestamp({record.name}))", LAST)
+
+    def by_labels(expr: str) -> dict[frozenset[tuple[str, str]], float]:
+        found = seeded.prometheus.ask(expr, at)
+        return {frozenset(m.items() - {("__name__", record.name)}): v for m, v in found}
+
+    recorded = by_labels(record.name)
+    assert any(recorded.values())
+    assert recorded == pytest.approx(by_labels(record.expr))
 
 
 def test_every_series_that_a_rule_asks_for_was_there_in_the_month(seeded: Seeded) -> None:
@@ -127,62 +165,85 @@ def test_every_series_that_a_rule_asks_for_was_there_in_the_month(seeded: Seeded
         s for s in selectors
         if not seeded.prometheus.ask(f"count(last_over_time({s}{RANGE}))", LAST)
     ]  # fmt: skip
-    # The month has no error of the API server, no federated job and none of another version.
-    assert sorted(missing) == [
-        'green_api_requests_total{resource!="leases", code=~"0|401|403|429|5.."}',
-        'green_jobs_by_condition{condition="Accepted", status="False"}',
-        'green_jobs_by_condition{condition="Stalled", status="True"}',
-    ]
+    # The month has no job of another version.
+    assert missing == ['green_jobs_by_condition{condition="Accepted", status="False"}']
 
 
-def books(seeded: Seeded) -> dict[tuple[str, str, str], float]:
-    """Joules in the statuses by namespace, zone and provenance; tails of live jobs not included."""
-    sums: dict[tuple[str, str, str], float] = {}
+Place = tuple[str, str, str]
+"""Namespace, zone, and provenance or kind of intensity."""
+
+
+def entries(work: Work) -> Iterable[tuple[AmountKey, Amount]]:
+    """What is in a job's books; the tails of one that lives are not counted yet."""
+    return (work.book.all_amounts() if work.is_final else work.book.amounts).items()
+
+
+def joules(seeded: Seeded) -> dict[Place, float]:
+    """In the statuses, by namespace, zone and provenance."""
+    sums: dict[Place, float] = defaultdict(float)
     for work in seeded.month.finished:
-        for (zone, _, provenance), amount in work.book.amounts.items():
+        for (zone, _, provenance), amount in entries(work):
             key = (work.job.metadata.namespace, zone or "", provenance.value)
-            sums[key] = sums.get(key, 0) + amount.millijoules / 1000
-        for attempt in work.book.latest if work.is_final else ():
-            if attempt.tail is not None:
-                key = (
-                    work.job.metadata.namespace, attempt.zone or "", Provenance.ESTIMATED.value
-                )  # fmt: skip
-                sums[key] = sums.get(key, 0) + attempt.tail[1].millijoules / 1000
+            sums[key] += amount.millijoules / 1000
     return sums
 
 
-def test_the_increase_over_the_month_is_the_sum_of_the_statuses(seeded: Seeded) -> None:
+def grams(seeded: Seeded) -> dict[Place, float]:
+    """In the statuses, by namespace, zone and kind of intensity."""
+    sums: dict[Place, float] = defaultdict(float)
+    for work in seeded.month.finished:
+        for (zone, signal, _), amount in entries(work):
+            if signal is not None:
+                key = (work.job.metadata.namespace, zone or "", signal.value)
+                sums[key] += amount.nanograms / 1e9
+    return sums
+
+
+@pytest.mark.parametrize(
+    ("counter", "kind", "expected"),
+    [
+        ("green_energy_joules_total", "provenance", joules),
+        ("green_emissions_grams_total", "signal", grams),
+    ],
+)
+def test_the_increase_over_the_month_is_the_sum_of_the_statuses(
+    seeded: Seeded, counter: str, kind: str, expected: Callable[[Seeded], dict[Place, float]]
+) -> None:
     assert len(seeded.month.finished) == JOBS
     found = {
-        (m["namespace"], m["zone"], m["provenance"]): value
+        (m["namespace"], m["zone"], m[kind]): value
         for m, value in seeded.prometheus.ask(
-            "sum by (namespace, zone, provenance) "
-            f"(increase(green_energy_joules_total{RANGE}))", LAST,
+            f"sum by (namespace, zone, {kind}) (increase({counter}{RANGE}))", LAST
         )
-    }  # fmt: skip
-    expected = books(seeded)
-    for key, joules in expected.items():
+    }
+    books = expected(seeded)
+    for key, amount in books.items():
         # Prometheus stretches an increase to the ends of the time: a scrape or two of a month.
-        assert found[key] == pytest.approx(joules, rel=0.01), key
-    assert sum(found.values()) == pytest.approx(sum(expected.values()), rel=0.005)
+        assert found[key] == pytest.approx(amount, rel=0.01), key
+    assert sum(found.values()) == pytest.approx(sum(books.values()), rel=0.005)
 
 
-def test_nothing_is_counted_twice(seeded: Seeded) -> None:
-    """The sum over namespaces, zones or kinds is the whole; so are the recorded series."""
-    (whole,) = (
-        v
-        for _, v in seeded.prometheus.ask(f"sum(increase(green_energy_joules_total{RANGE}))", LAST)
-    )
+@pytest.mark.parametrize(
+    ("counter", "kind"),
+    [("green_energy_joules_total", ""), ("green_emissions_grams_total", "signal")],
+)
+def test_nothing_is_counted_twice(seeded: Seeded, counter: str, kind: str) -> None:
+    """The sum over namespaces, zones or provenances is the whole, of each kind of intensity."""
+
+    def increase(by: str) -> dict[str, float]:
+        sums: dict[str, float] = defaultdict(float)
+        expr = f"sum by ({by}) (increase({counter}{RANGE}))"
+        for labels, value in seeded.prometheus.ask(expr, LAST):
+            sums[labels.get(kind, "")] += value
+        return sums
+
+    whole = increase(kind)
+    assert len(whole) == (2 if kind else 1)
     for label in ("namespace", "zone", "provenance", "task"):
-        parts = seeded.prometheus.ask(
-            f"sum by ({label}) (increase(green_energy_joules_total{RANGE}))", LAST
-        )
-        assert sum(v for _, v in parts) == pytest.approx(whole)
-    series = "namespace_zone_provenance:green_energy_joules:increase1d"
-    ((_, at),) = seeded.prometheus.ask(f"max(timestamp({series}))", LAST)
-    ((_, recorded),) = seeded.prometheus.ask(f"sum({series})", at)
-    ((_, direct),) = seeded.prometheus.ask("sum(increase(green_energy_joules_total[1d]))", at)
-    assert recorded == pytest.approx(direct)
+        assert increase(f"{label}, {kind}" if kind else label) == pytest.approx(whole)
+
+
+def test_jobs_are_counted_once(seeded: Seeded) -> None:
     jobs = seeded.prometheus.ask("sum(green_jobs)", LAST)
     live = seeded.prometheus.ask("sum by (state) (green_jobs)", LAST)
     assert jobs[0][1] == sum(v for _, v in live)

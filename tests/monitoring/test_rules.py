@@ -247,7 +247,45 @@ def test_what_is_recorded_is_the_use_of_an_hour_and_a_day_by_place_and_kind(tmp_
             )
         ],
     }
-    file = tmp_path / "tests.yaml"
+    _check(test, tmp_path)
+
+
+def test_emissions_of_two_kinds_of_intensity_are_recorded_apart(tmp_path: Path) -> None:
+    """Of one place, over all tasks of either kind."""
+    labels = 'namespace="team-a", zone="gb", provenance="Measured"'
+
+    def emitted(task: str, signal: str) -> str:
+        return f'green_emissions_grams_total{{{labels}, task="{task}", signal="{signal}"}}'
+
+    recorded = "namespace_zone_provenance_signal:green_emissions_grams:increase"
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": emitted("train", "AverageDirect"), "values": "0+10x1440"},
+            {"series": emitted("compress", "AverageDirect"), "values": "0+5x1440"},
+            {"series": emitted("train", "MarginalDirect"), "values": "0+1x1440"},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": f"{recorded}{over}",
+                "eval_time": "1440m",
+                "exp_samples": [
+                    {
+                        "labels": f'{recorded}{over}{{{labels}, signal="{signal}"}}',
+                        "value": grams * minutes,
+                    }
+                    for signal, grams in (("AverageDirect", 15), ("MarginalDirect", 1))
+                ],
+            }
+            for over, minutes in (("1h", 60), ("1d", 1440))
+        ],
+    }
+    _check(test, tmp_path)
+
+
+def _check(test: dict[str, Any], folder: Path) -> None:
+    """Have promtool run one test of the rules."""
+    file = folder / "tests.yaml"
     file.write_text(
         yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]})
     )
@@ -267,6 +305,12 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
     for alert in ALERTS:
         text = (ROOT / f"docs/runbooks/{alert.name}.md").read_text()
         assert {"## What it means", "## What to look at", "## What to do"} <= set(text.splitlines())
+    # The index has them in the order of the rules, with their severities.
+    rows = re.findall(
+        r"^\| \[(\w+)\]\((\w+)\.md\) \| (\w+) \|",
+        (ROOT / "docs/runbooks/README.md").read_text(), re.MULTILINE,
+    )  # fmt: skip
+    assert rows == [(alert.name, alert.name, alert.severity) for alert in ALERTS]
 
 
 def test_rules_ask_for_metrics_that_there_are() -> None:

@@ -98,6 +98,28 @@ def test_it_runs_in_its_window() -> None:
     assert running.status.state is State.RUNNING
 
 
+def test_when_its_first_start_was_planned_stays_in_the_status() -> None:
+    """However late its pod is, whatever is planned next, and in a new process."""
+
+    def after(previous: JobStatus, **changes: Any) -> JobStatus:
+        stored = JobStatus.model_validate(previous.to_wire())
+        return decide(a_snapshot(previous=stored, **changes)).status
+
+    waits = decide(a_snapshot()).status
+    due = after(waits, now=hours(6), plan=a_plan(6, 8))
+    runs = after(due, now=hours(7), plan=a_plan(6, 8), run=WORKING, started=hours(6.5))
+    paused = after(runs, now=hours(8), plan=a_plan(12, 13), run=a_run(), started=hours(6.5))
+    assert [s.first_planned_start for s in (waits, due, runs, paused)] == [hours(5)] * 4
+    assert (runs.planned_start, paused.planned_start) == (None, hours(12))
+
+
+def test_a_first_start_that_is_planned_anew_is_the_one_that_was_decided_last() -> None:
+    waits = decide(a_snapshot()).status
+    later = decide(a_snapshot(plan=a_plan(9, 11), previous=waits)).status
+    at_once = decide(a_snapshot(now=hours(3), plan=a_plan(3, 4), previous=later)).status
+    assert [s.first_planned_start for s in (later, at_once)] == [hours(9), hours(3)]
+
+
 def test_it_is_not_resumed_while_a_pod_is_still_there() -> None:
     ending = Obstacle("PodNotEnding", "pod x does not end: node y may be down")
     run = a_run(active=1, obstacle=ending)

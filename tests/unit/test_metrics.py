@@ -234,6 +234,7 @@ FULL = JobStatus(
     state=State.SUSPENDED,
     start_time=T0,
     planned_start=hours(5),
+    first_planned_start=hours(-1),
     deadline=hours(24),
     energy=EnergyStatus(joules=100, measured_joules=60, estimated_joules=40),
     emissions=EmissionsStatus(
@@ -257,7 +258,6 @@ def test_a_job_shows_what_its_status_says_and_no_more_than_that() -> None:
     metrics = Metrics()
     metrics.show(job(), FULL)
     assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) == -2
-    assert scraped(metrics, "green_job_planned_start_timestamp_seconds", **ONE) is not None
     measured = {"provenance": "Measured", **ONE}
     assert scraped(metrics, "green_job_energy_by_provenance_joules", **measured) == 60
     since = scraped(metrics, "green_job_running_changed_timestamp_seconds", **ONE)
@@ -267,9 +267,31 @@ def test_a_job_shows_what_its_status_says_and_no_more_than_that() -> None:
     metrics.show(job(), FULL.model_copy(update=changes))
     assert scraped(metrics, "green_job_running", **ONE) == 1
     assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) is None
-    assert scraped(metrics, "green_job_planned_start_timestamp_seconds", **ONE) is None
     metrics.forget("default", "shrink")
     assert series(metrics) == []
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.SUSPENDED, State.SUCCEEDED, State.FAILED])
+def test_a_job_that_has_started_keeps_its_planned_start(state: State) -> None:
+    """Also once it runs or has ended: beside its first start, not the next one of its plan."""
+    metrics = Metrics()
+    metrics.show(job(), FULL.model_copy(update={"state": state}))
+    planned = scraped(metrics, "green_job_planned_start_timestamp_seconds", **ONE)
+    assert planned == hours(-1).timestamp()
+
+
+def test_a_job_tells_its_zone_and_a_difference_only_where_every_hour_is_known() -> None:
+    metrics = Metrics()
+    known = FULL.emissions
+    assert known is not None
+    partly = known.model_copy(update={"unaccounted_joules": 7})
+    metrics.show(job(), FULL.model_copy(update={"emissions": partly}))
+    assert scraped(metrics, "green_job_zone_info", **ONE, zone="gb") == 1
+    assert scraped(metrics, "green_job_unaccounted_energy_joules", **ONE) == 7
+    assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) is None
+    metrics.show(job(), FULL)
+    assert scraped(metrics, "green_job_unaccounted_energy_joules", **ONE) is None
+    assert scraped(metrics, "green_job_emissions_difference_grams", **OF_KIND) == -2
 
 
 def test_emissions_of_several_kinds_of_intensity_are_in_no_sum_of_one_kind() -> None:
@@ -287,13 +309,14 @@ def test_a_job_has_at_most_sixteen_series_and_one_that_waits_has_none() -> None:
     metrics.show(job(), FULL)
     assert len(series(metrics)) <= 16
     result = Result(original=FIGURES, final=FIGURES.model_copy(update={"bytes": 25}))
-    # A status with an end names no next start.
-    changes = {"state": State.SUCCEEDED, "planned_start": None, "result": result}
-    metrics.show(job(), FULL.model_copy(update=changes))
+    metrics.show(job(), FULL.model_copy(update={"state": State.SUCCEEDED, "result": result}))
     assert len(series(metrics)) <= 16
     assert scraped(metrics, "green_job_size_ratio", **ONE) == 0.25
     allowed = {line.split()[0] for line in GOLDEN.read_text().splitlines() if "per-job" in line}
     assert set(series(metrics)) <= allowed
+    server = RoleStatus(name="server", state=RoleState.RUNNING, accuracy=0.5)
+    metrics.show(job(), FULL.model_copy(update={"roles": [server]}))
+    assert len(series(metrics)) <= 16
 
 
 def test_of_too_many_jobs_the_oldest_finished_go_first_and_the_counters_stay() -> None:

@@ -21,6 +21,7 @@ from green_monitoring.dashboards.parts import (
     lines,
     number,
     of_jobs,
+    progress,
 )
 
 _JOB = 'namespace=~"$namespace", name=~"$name"'
@@ -47,8 +48,13 @@ def job() -> dashboard.Dashboard:
     )
     for panel in (
         number(Panel(
+            "Job", "Its name, its namespace, and the grid zone that it runs in.", COUNT,
+            [Query(f"max by (namespace, name, zone) (green_job_zone_info{{{_JOB}}})",
+                   "{{name}}, namespace {{namespace}}, zone {{zone}}")], 24, 3,
+        ), named=True),
+        number(Panel(
             "Progress", "As its pod said last.", SHARE,
-            [Query(_of("progress_ratio"), "progress")], 4, 4,
+            [Query(progress(_JOB), "progress")], 4, 4,
         )),
         number(Panel(
             "Energy", f"So far, of all attempts. {PROVENANCE_NOTE}", KILOWATT_HOURS,
@@ -72,12 +78,12 @@ def job() -> dashboard.Dashboard:
             [Query(_of("attempts"), "attempts")], 4, 4,
         )),
         number(Panel(
-            "First start", "When its first pod began to work.", TIME,
-            [Query(f"1000 * {_of('start_timestamp_seconds')}", "first start")], 8, 4,
+            "Planned start", "When its first start was planned, as decided last before it.", TIME,
+            [Query(f"1000 * {_of('planned_start_timestamp_seconds')}", "planned start")], 8, 4,
         )),
         number(Panel(
-            "Next planned start", "While it is suspended by its plan.", TIME,
-            [Query(f"1000 * {_of('planned_start_timestamp_seconds')}", "planned start")], 8, 4,
+            "First start", "When its first pod began to work.", TIME,
+            [Query(f"1000 * {_of('start_timestamp_seconds')}", "first start")], 8, 4,
         )),
         number(Panel(
             "Deadline", "When it must have ended.", TIME,
@@ -86,7 +92,7 @@ def job() -> dashboard.Dashboard:
         lines(Panel(
             "Runs", "1 while a pod works.", COUNT, [Query(_of("running"), "running")],
         ), steps=True, most=1),
-        intensity_of_zones(),
+        intensity_of_zones(_JOB),
         lines(Panel(
             "Power", "Mean over half an hour, from the energy in its status, by how it was found. "
             f"{PROVENANCE_NOTE}", WATTS,
@@ -101,7 +107,7 @@ def job() -> dashboard.Dashboard:
             "the accuracy of the global model after the last round, on the server's test data.",
             SHARE,
             [
-                Query(_of("progress_ratio"), "progress"),
+                Query(progress(_JOB), "progress"),
                 Query(_of("accuracy_ratio"), "accuracy"),
             ],
         ), steps=True, most=1),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from green_monitoring.dashboards.parts import (
+    BYTES,
     COUNT,
     GRAMS,
     KILOWATT_HOURS,
     NAMESPACE,
+    POINTS,
     PROVENANCE_NOTE,
     SECONDS,
     SHARE,
@@ -24,6 +26,7 @@ from green_monitoring.dashboards.parts import (
     listing,
     number,
     of_jobs,
+    progress,
     ranking,
 )
 
@@ -77,17 +80,15 @@ def jobs() -> dashboard.Dashboard:
         ), signed=True),
         listing(
             Panel(
-                "Jobs", "Those that have started; planned start is the next one of a job that is "
-                f"suspended. {PROVENANCE_NOTE}", COUNT, [], 24, 11,
+                "Jobs", "Those that have started, with the start that was planned beside the one "
+                f"that they had. {PROVENANCE_NOTE}", COUNT, [], 24, 11,
             ),
             ("namespace", "name"),
             (
                 Column("Running", of_jobs("running"), COUNT),
-                Column("Progress", of_jobs("progress_ratio"), SHARE),
+                Column("Progress", progress(), SHARE),
+                Column("Planned", f"1000 * {of_jobs('planned_start_timestamp_seconds')}", TIME),
                 Column("First start", f"1000 * {of_jobs('start_timestamp_seconds')}", TIME),
-                Column(
-                    "Planned start", f"1000 * {of_jobs('planned_start_timestamp_seconds')}", TIME
-                ),
                 Column("Deadline", f"1000 * {of_jobs('deadline_timestamp_seconds')}", TIME),
                 Column("Run time", of_jobs("active_seconds"), SECONDS),
                 Column("Attempts", of_jobs("attempts"), COUNT),
@@ -99,7 +100,9 @@ def jobs() -> dashboard.Dashboard:
                     "Estimated", f"{_kind('Estimated')} / {_SOME_ENERGY}", SHARE
                 ),
                 Column("Emissions", of_jobs("emissions_grams"), GRAMS),
-                Column("Difference", of_jobs("emissions_difference_grams"), GRAMS),
+                Column(
+                    "Difference", of_jobs("emissions_difference_grams"), GRAMS, signed=True
+                ),
             ),
             by="First start",
             link=_LINK,
@@ -124,7 +127,7 @@ def jobs() -> dashboard.Dashboard:
             "Largest differences", "Counterfactual less actual emissions of single jobs: what "
             "waiting changed. Two kinds of intensity cannot be compared.", GRAMS,
             [Query(f"topk(10, {of_jobs('emissions_difference_grams')})",
-                   "{{name}} ({{signal}})")],
+                   "{{name}} ({{namespace}}, {{signal}})")],
         )),
         intensity_of_zones(),
         lines(Panel(
@@ -162,15 +165,26 @@ def jobs() -> dashboard.Dashboard:
                 "{{result}}",
             )],
         ), stacked=True),
+        lines(Panel(
+            "Traffic of sites", "Weights sent to the sites of federated jobs and back, by the "
+            "hour.", BYTES,
+            [Query(
+                "sum by (namespace) "
+                f"(increase(green_federated_traffic_bytes_total{{{NAMESPACE}}}[1h]))",
+                "{{namespace}}",
+            )],
+        ), stacked=True),
         listing(
             Panel(
                 "Compressed models", "Of jobs that compress and have succeeded: accuracy of the "
-                "final less that of the original model as shares of the test set, and its file's "
-                "size in relation.", SHARE, [], 24, 8,
+                "final less that of the original model in percentage points, and its file's size "
+                "in relation.", SHARE, [],
             ),
             ("namespace", "name"),
             (
-                Column("Change of accuracy", of_jobs("accuracy_change_ratio"), SHARE),
+                Column(
+                    "Accuracy", f"100 * {of_jobs('accuracy_change_ratio')}", POINTS, signed=True
+                ),
                 Column("Size", of_jobs("size_ratio"), SHARE),
                 Column(
                     "Energy",

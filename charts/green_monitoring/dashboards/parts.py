@@ -27,15 +27,30 @@ KILOWATT_HOURS: Final = "kwatth"
 WATTS: Final = "watt"
 GRAMS: Final = "massg"
 SHARE: Final = "percentunit"
-INTENSITY: Final = "suffix: gCO2e/kWh"
+# Grafana puts a blank between a figure and its suffix.
+INTENSITY: Final = "suffix:gCO2e/kWh"
+POINTS: Final = "suffix:pp"
+BYTES: Final = "decbytes"
 COUNT: Final = "short"
 SECONDS: Final = "dtdurations"
 LATENCY: Final = "s"
 PER_MINUTE: Final = "reqpm"
-TIME: Final = "dateTimeAsIso"
+TIME: Final = "time:YYYY-MM-DD HH:mm"
 
-# How energy was found keeps its colour on every board.
-PROVENANCES: Final = {"Measured": "green", "Attributed": "blue", "Estimated": "orange"}
+# What series are called by, and the colours that these words keep on every board.
+COLOURS: Final = {
+    "{{provenance}}": {"Measured": "green", "Attributed": "blue", "Estimated": "orange"},
+    "{{state}}": {
+        "Accepted": "super-light-yellow",
+        "Planned": "light-yellow",
+        "Suspended": "semi-dark-yellow",
+        "Running": "blue",
+        "Succeeded": "green",
+        "Failed": "red",
+    },
+    "{{result}}": {"Counted": "green", "Dropped": "red"},
+    "{{zone}} {{result}}": {"/ succeeded$/": "green", "/ failed$/": "red"},
+}
 PROVENANCE_NOTE: Final = (
     "Measured: a device's counter read for the job alone. Attributed: a share of a node's measured "
     "energy. Estimated: by a model."
@@ -65,8 +80,6 @@ class Panel:
     height: int = 8
 
 
-_HALF: Final = 12
-"""Of 24: a panel that shares its row."""
 AnyPanel = timeseries.Panel | stat.Panel | bargauge.Panel | table.Panel
 
 
@@ -92,6 +105,7 @@ def lines(
     stacked: bool = False,
     bars_of: str = "",
     steps: bool = False,
+    least: float = 0,
     most: float | None = None,
 ) -> timeseries.Panel:
     """Series over time.
@@ -101,21 +115,23 @@ def lines(
         stacked: the series add up to something.
         bars_of: one bar for each interval of this length.
         steps: the values hold until the next one.
+        least: the lower end of the axis; a difference has none.
         most: the upper end of the axis.
 
     """
     builder = _dressed(timeseries.Panel(), panel, instant=False)
-    builder.fill_opacity(70 if bars_of else 25 if stacked else 8).line_width(0 if bars_of else 1)
+    # In a stack the outline of what is zero would run along the top of what lies beneath it.
+    builder.fill_opacity(70 if stacked else 8).line_width(0 if stacked else 1)
     builder.show_points(common_models.VisibilityMode.NEVER)
     if not any("difference" in query.expr for query in panel.queries):
-        builder.min(0)
+        builder.min(least)
     if most is not None:
         builder.max(most)
     if panel.unit == COUNT:
         # A quiet line lies at the bottom, and half a job is none.
         builder.axis_soft_max(1).decimals(0)
     if panel.unit == INTENSITY:
-        builder.axis_width(110)
+        builder.axis_width(105)
     if steps:
         builder.line_interpolation(common_models.LineInterpolation.STEP_AFTER)
     if bars_of:
@@ -129,31 +145,39 @@ def lines(
     )
     legend = common.VizLegendOptions().display_mode(common_models.LegendDisplayMode.LIST)
     builder.legend(legend.placement(common_models.LegendPlacement.BOTTOM).show_legend(True))
-    _colour_provenances(builder)
+    _colour(builder, panel)
     built: timeseries.Panel = builder
     return built
 
 
-def number(panel: Panel, *, warns_from: float | None = None, signed: bool = False) -> stat.Panel:
+_SIGNED: Final = [
+    models.Threshold(value=None, color="orange"),
+    models.Threshold(value=0, color="green"),
+]
+"""Grafana writes no plus: the colour says on which side of zero a difference is."""
+
+
+def number(
+    panel: Panel, *, warns_from: float | None = None, signed: bool = False, named: bool = False
+) -> stat.Panel:
     """One figure, or a few beside each other.
 
     Args:
         panel: what is shown.
         warns_from: from here on it is coloured.
-        signed: below zero it is coloured.
+        signed: below zero it is coloured otherwise than above.
+        named: the name of the series is what is shown.
 
     """
     builder = _dressed(stat.Panel(), panel, instant=True)
     builder.graph_mode(common_models.BigValueGraphMode.NONE)
     builder.color_mode(common_models.BigValueColorMode.VALUE)
-    steps = [models.Threshold(value=None, color="text")]
-    if signed:
-        steps = [
-            models.Threshold(value=None, color="orange"),
-            models.Threshold(value=0, color="green"),
-        ]
+    if named:
+        builder.text_mode(common_models.BigValueTextMode.NAME)
+        builder.text(common.VizTextDisplayOptions().title_size(22))
+    steps = _SIGNED if signed else [models.Threshold(value=None, color="text")]
     if warns_from is not None:
-        steps.append(models.Threshold(value=warns_from, color="orange"))
+        steps = [*steps, models.Threshold(value=warns_from, color="orange")]
     builder.thresholds(
         dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
     )
@@ -180,7 +204,7 @@ def ranking(panel: Panel, *, most: float | None = None) -> bargauge.Panel:
     builder.no_value("none").min(0)
     if most is not None:
         builder.max(most)
-    _colour_provenances(builder)
+    _colour(builder, panel)
     built: bargauge.Panel = builder
     return built
 
@@ -192,6 +216,24 @@ class Column:
     title: str
     expr: str
     unit: str
+    signed: bool = False
+    """Below zero it is coloured otherwise than above."""
+
+
+def _look(column: Column) -> list[models.DynamicConfigValue]:
+    properties: dict[str, object] = {"unit": column.unit}
+    if column.unit == TIME:
+        properties |= {"custom.width": 138}
+    if column.unit == POINTS:
+        properties |= {"decimals": 2}
+    if column.signed:
+        steps = [{"value": step.value, "color": step.color} for step in _SIGNED]
+        properties |= {
+            "custom.cellOptions": {"type": "color-text"},
+            "custom.width": 95,
+            "thresholds": {"mode": "absolute", "steps": steps},
+        }
+    return [models.DynamicConfigValue(id_val=name, value=v) for name, v in properties.items()]
 
 
 def listing(
@@ -226,16 +268,13 @@ def listing(
         )
     )
     # Names are cut short where all columns share the room alike.
-    for title, width in (("Name", 130), ("Signal", 130)):
-        if panel.width > _HALF:
-            builder.override_by_name(
-                title, [models.DynamicConfigValue(id_val="custom.width", value=width)]
-            )
+    for title, width in (("Namespace", 100), ("Name", 120), ("Signal", 140)):
+        builder.override_by_name(
+            title, [models.DynamicConfigValue(id_val="custom.width", value=width)]
+        )
+    builder.min_width(70)
     for column in columns:
-        properties = [models.DynamicConfigValue(id_val="unit", value=column.unit)]
-        if column.unit == TIME:
-            properties.append(models.DynamicConfigValue(id_val="custom.width", value=145))
-        builder.override_by_name(column.title, properties)
+        builder.override_by_name(column.title, _look(column))
     if link:
         target = {"title": "Dashboard of the job", "url": link}
         builder.override_by_name(
@@ -246,10 +285,14 @@ def listing(
     return built
 
 
-def _colour_provenances(builder: Any) -> None:  # noqa: ANN401 - the builders share no type
-    for name, colour in PROVENANCES.items():
-        value = {"mode": "fixed", "fixedColor": colour}
-        builder.override_by_name(name, [models.DynamicConfigValue(id_val="color", value=value)])
+def _colour(builder: Any, panel: Panel) -> None:  # noqa: ANN401 - the builders share no type
+    for query in panel.queries:
+        for name, colour in COLOURS.get(query.legend, {}).items():
+            # Several series that end alike are told apart by shades of their colour.
+            is_ending = name.startswith("/")
+            override = builder.override_by_regexp if is_ending else builder.override_by_name
+            value = {"mode": "shades" if is_ending else "fixed", "fixedColor": colour}
+            override(name, [models.DynamicConfigValue(id_val="color", value=value)])
 
 
 class _Moment(models.AnnotationQuery):
@@ -346,6 +389,12 @@ def of_jobs(metric: str, selector: str = NAMESPACE) -> str:
     return f"max by ({_labels(metric)}) (green_job_{metric}{{{selector}}})"
 
 
+def progress(selector: str = NAMESPACE) -> str:
+    """How far jobs are; one that has a compressed model to show is done."""
+    done = f"({of_jobs('size_ratio', selector)} > bool 0)"
+    return f"({of_jobs('progress_ratio', selector)} or {done})"
+
+
 def _labels(metric: str) -> str:
     """What tells a gauge's series apart: figures of two kinds of intensity are not one."""
     return "namespace, name, signal" if metric.startswith("emissions_") else "namespace, name"
@@ -372,23 +421,28 @@ def kilowatt_hours(joules: str) -> str:
     return f"{joules} / {JOULES_PER_KILOWATT_HOUR}"
 
 
-def intensity_of_zones(width: int = 12) -> timeseries.Panel:
-    """The intensity of the zones over time."""
+def intensity_of_zones(job: str = "") -> timeseries.Panel:
+    """The intensity of the zones over time.
+
+    Args:
+        job: a selector: only the zones of jobs that it selects.
+
+    """
+    zones = 'max by (zone, signal) (green_zone_carbon_intensity_grams_per_joule{zone=~"$zone"})'
+    # Also before the job began, when it waited for a better hour.
+    its = f" and on (zone) last_over_time(green_job_zone_info{{{job}}}[$__range] @ end())"
     return lines(
         Panel(
             "Carbon intensity",
-            "Of each zone's grid, as its source in use says; the signal is average or marginal, "
-            "direct or life-cycle, and two signals cannot be compared.",
+            f"Of {'its' if job else 'each'} zone's grid, as its source in use says; the signal is "
+            "average or marginal, direct or life-cycle, and two signals cannot be compared.",
             INTENSITY,
             [
                 Query(
-                    "max by (zone, signal) "
-                    '(green_zone_carbon_intensity_grams_per_joule{zone=~"$zone"}) '
-                    f"* {JOULES_PER_KILOWATT_HOUR}",
+                    f"({zones}{its if job else ''}) * {JOULES_PER_KILOWATT_HOUR}",
                     "{{zone}} ({{signal}})",
                 )
             ],
-            width,
         ),
         steps=True,
     )

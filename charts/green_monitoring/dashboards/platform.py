@@ -133,11 +133,11 @@ def platform() -> dashboard.Dashboard:
             "Source in use", "0 is the zone's first source, above it a fallback, below it none.",
             COUNT,
             [Query('max by (zone) (green_zone_source_position{zone=~"$zone"})', "{{zone}}")],
-        ), steps=True),
+        ), steps=True, least=-1),
         lines(Panel(
             "Questions to providers", "In the hour before, answered and failed ones.", COUNT,
-            [Query('sum by (result) (increase(green_zone_polls_total{zone=~"$zone"}[1h]))',
-                   "{{result}}")],
+            [Query('sum by (zone, result) (increase(green_zone_polls_total{zone=~"$zone"}[1h]))',
+                   "{{zone}} {{result}}")],
         )),
         lines(Panel(
             "Requests to the Kubernetes API", "By the code of the answer; 0 is none.", PER_MINUTE,

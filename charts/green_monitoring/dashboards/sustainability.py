@@ -37,14 +37,14 @@ def _kind(provenance: str) -> str:
     return f'{PLACE}, provenance="{provenance}"'
 
 
-def _last(metric: str) -> str:
+def _last(metric: str, by: str = "signal") -> str:
     """A gauge of all jobs that were seen in the time.
 
     Of a job that is gone the last words of several processes are there: the lowest counts.
     """
     last = f"last_over_time(green_job_{metric}{{{NAMESPACE}}}[{_RANGE}])"
     lowest = f"min by (namespace, name, signal) ({last})"
-    return f"sum by (signal) ({of_jobs(metric)} or {lowest})"
+    return f"sum by ({by}) ({of_jobs(metric)} or {lowest})"
 
 
 def _known(place: str) -> str:
@@ -88,18 +88,18 @@ def sustainability() -> dashboard.Dashboard:
         number(Panel(
             "Energy", f"Of the time shown. {PROVENANCE_NOTE} Power supplies, fans, memory "
             "and network are in none of them.", KILOWATT_HOURS,
-            [Query(kilowatt_hours(energy), "energy")], 4, 4,
+            [Query(kilowatt_hours(energy), "energy")], 3, 4,
         )),
         number(Panel(
             "Emissions", "Location-based, gross, CO2 equivalent: each interval's energy times the "
             "intensity of its time. Energy of hours without a known intensity is not in it. One "
             "figure for each kind of intensity: two kinds cannot be compared or added up.", GRAMS,
-            [Query(used(EMISSIONS, _RANGE, "signal"), "{{signal}}")], 4, 4,
+            [Query(used(EMISSIONS, _RANGE, "signal"), "{{signal}}")], 5, 4,
         )),
         number(Panel(
             "Mean intensity", "Emissions by the energy whose intensity is known, of the time "
             "shown, by its kind. A zone that met several kinds is left out.",
-            INTENSITY, [Query(_mean_by_kind(), "{{signal}}")], 4, 4,
+            INTENSITY, [Query(_mean_by_kind(), "{{signal}}")], 6, 4,
         )),
         number(Panel(
             "Difference", "Counterfactual less actual emissions, signed, of the jobs seen in the "
@@ -110,12 +110,12 @@ def sustainability() -> dashboard.Dashboard:
         ), signed=True),
         number(Panel(
             "Measured", "Share of the energy from a device's counter read for the job alone.",
-            SHARE, [Query(f"{measured} / {energy}", "measured")], 4, 4,
+            SHARE, [Query(f"{measured} / {energy}", "measured")], 3, 4,
         )),
         number(Panel(
             "Estimated", "Share of the energy that a model gave; what is left is attributed, a "
             "share of a node's measured energy.", SHARE,
-            [Query(f"{estimated} / {energy}", "estimated")], 4, 4,
+            [Query(f"{estimated} / {energy}", "estimated")], 3, 4,
         )),
         lines(Panel(
             "Energy by day", f"{PROVENANCE_NOTE} A bar is the day that ends there.", KILOWATT_HOURS,
@@ -153,14 +153,34 @@ def sustainability() -> dashboard.Dashboard:
                     )
                     for kind in ("Measured", "Attributed", "Estimated")
                 ),
-                Column("Emissions", used(EMISSIONS, _RANGE, f"{by_place}, signal"), GRAMS),
                 Column(
-                    "Mean intensity",
-                    _mean(by_place),
-                    INTENSITY,
+                    "Not accounted",
+                    kilowatt_hours(used(UNACCOUNTED, _RANGE, by_place)),
+                    KILOWATT_HOURS,
                 ),
+                Column("Emissions", used(EMISSIONS, _RANGE, f"{by_place}, signal"), GRAMS),
+                Column("Mean intensity", _mean(by_place), INTENSITY),
             ),
             by="Emissions",
+        ),
+        listing(
+            Panel(
+                "Difference by namespace", "Of the jobs seen in the time shown, by the kind of "
+                "intensity: location-based emissions of each job so far, and counterfactual less "
+                "actual emissions, signed. A job with energy of unknown intensity has no "
+                "difference.", GRAMS, [],
+            ),
+            ("namespace", "signal"),
+            (
+                Column("Emissions", _last("emissions_grams", "namespace, signal"), GRAMS),
+                Column(
+                    "Difference",
+                    _last("emissions_difference_grams", "namespace, signal"),
+                    GRAMS,
+                    signed=True,
+                ),
+            ),
+            by="Difference",
         ),
         intensity_of_zones(),
         lines(Panel(
@@ -171,14 +191,14 @@ def sustainability() -> dashboard.Dashboard:
         number(Panel(
             "Energy without a known intensity", "Of the time shown: it is in the energy, and in "
             "no figure of emissions.", KILOWATT_HOURS,
-            [Query(kilowatt_hours(used(UNACCOUNTED, _RANGE)), "not accounted")], 12, 4,
+            [Query(kilowatt_hours(used(UNACCOUNTED, _RANGE)), "not accounted")], 6, 8,
         ), warns_from=1),
         number(Panel(
             "Last day", "Energy of the last 24 hours, as the recording rules have it.",
             KILOWATT_HOURS,
             [Query(kilowatt_hours(
                 f"sum(namespace_zone_provenance:green_energy_joules:increase1d{{{PLACE}}})"
-            ), "energy")], 12, 4,
+            ), "energy")], 6, 8,
         )),
     ):  # fmt: skip
         built.with_panel(panel)

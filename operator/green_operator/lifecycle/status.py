@@ -52,6 +52,7 @@ def build_status(snapshot: Snapshot, state: State, reason: str, message: str) ->
         completion_time=_completion(snapshot, state),
         deadline=snapshot.deadline,
         planned_start=_planned_start(snapshot, state),
+        first_planned_start=_first_planned_start(snapshot),
         difference=_difference(snapshot, state),
         plan=planned or (previous.plan if previous else None),
         run=_run(snapshot),
@@ -119,6 +120,17 @@ def _planned_start(snapshot: Snapshot, state: State) -> datetime | None:
     if plan is None or not waits:
         return None
     return None if plan.runs_at(snapshot.now) else plan.windows[0].start
+
+
+def _first_planned_start(snapshot: Snapshot) -> datetime | None:
+    """What was planned before the first start, which every later status keeps."""
+    plan, previous = snapshot.plan, snapshot.previous
+    before = previous.first_planned_start if previous is not None else None
+    if plan is None or snapshot.started is not None:
+        return before
+    # What is due stays due since then, however late its pod is.
+    is_due = before is not None and before <= snapshot.now and plan.runs_at(snapshot.now)
+    return before if is_due else plan.windows[0].start
 
 
 def _progress(snapshot: Snapshot, state: State) -> ProgressStatus | None:

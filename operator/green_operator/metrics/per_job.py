@@ -27,7 +27,13 @@ _JOB: Final = ("namespace", "name")
 _BY_PROVENANCE: Final = "energy_by_provenance_joules"
 _EMISSIONS: Final = "emissions_grams"
 _DIFFERENCE: Final = "emissions_difference_grams"
-_LABEL: Final = {_BY_PROVENANCE: "provenance", _EMISSIONS: "signal", _DIFFERENCE: "signal"}
+_ZONE: Final = "zone_info"
+_LABEL: Final = {
+    _BY_PROVENANCE: "provenance",
+    _EMISSIONS: "signal",
+    _DIFFERENCE: "signal",
+    _ZONE: "zone",
+}
 """What some say beside the job: figures of two kinds of intensity are never added up."""
 _MIXED: Final = "Mixed"
 """In the place of a signal, where a job's emissions rest on several."""
@@ -36,15 +42,17 @@ _TEXTS: Final = {
     _BY_PROVENANCE: "Energy so far, by how it was found.",
     _EMISSIONS: "Location-based emissions so far, by the kind of intensity; Mixed where a job met "
     "several.",
-    "unaccounted_energy_joules": "Energy of hours whose carbon intensity is not known.",
+    "unaccounted_energy_joules": "Energy of hours whose carbon intensity is not known; absent "
+    "where there is none. A job that has some has no difference.",
     _DIFFERENCE: "Counterfactual less actual emissions, signed; the "
-    "counterfactual is the useful work without pauses from the creation on.",
-    "progress_ratio": "Share of the work that is done.",
-    "planned_start_timestamp_seconds": "Next planned start, on the planner's clock.",
+    "counterfactual is the useful work without pauses from the earliest feasible start.",
+    "progress_ratio": "Share of the work that is done; a job with a size_ratio is done.",
+    "planned_start_timestamp_seconds": "When its first start was planned, on the planner's clock.",
     "start_timestamp_seconds": "First start.",
     "deadline_timestamp_seconds": "When it must have ended.",
     "attempts": "Attempts so far.",
     "active_seconds": "Run time so far, pauses not counted.",
+    _ZONE: "1, with the grid zone that it runs in; of a federated job the server's.",
     "running": "1 while a pod works, else 0.",
     "running_changed_timestamp_seconds": "When it last began or ceased to run.",
     "accuracy_ratio": "Accuracy of the global model after the last round, on the server's test "
@@ -140,7 +148,7 @@ def figures_of(status: JobStatus) -> Figures:
     """What a status says of its job in figures; what it does not say is absent."""
     figures: dict[str, float | None] = {
         "running": float(status.state is State.RUNNING),
-        "planned_start_timestamp_seconds": _time(status.planned_start),
+        "planned_start_timestamp_seconds": _time(status.first_planned_start),
         "start_timestamp_seconds": _time(status.start_time),
         "deadline_timestamp_seconds": _time(status.deadline),
         "running_changed_timestamp_seconds": next(
@@ -156,20 +164,25 @@ def figures_of(status: JobStatus) -> Figures:
         parts[_BY_PROVENANCE, Provenance.ESTIMATED.value] = energy.estimated_joules
     if status.emissions is not None:
         difference, signal = status.emissions.difference_micrograms, _signal(status)
-        figures["unaccounted_energy_joules"] = status.emissions.unaccounted_joules
         parts[_EMISSIONS, signal] = status.emissions.micrograms / 1e6
-        if difference is not None:
+        if status.emissions.unaccounted_joules:
+            figures["unaccounted_energy_joules"] = status.emissions.unaccounted_joules
+        elif difference is not None:
             parts[_DIFFERENCE, signal] = difference / 1e6
-    if status.progress is not None and status.progress.progress_percentage is not None:
-        figures["progress_ratio"] = status.progress.progress_percentage / 100
     server = next((role for role in status.roles or () if role.name == SERVER), None)
     if server is not None:
         figures["accuracy_ratio"] = server.accuracy
     if status.run is not None:
         figures["attempts"] = status.run.attempts
         figures["active_seconds"] = status.run.active_seconds
-    if status.result is not None:
-        figures |= _result(status.result)
+    progress, compressed = status.progress, _compressed(status.result)
+    if compressed:
+        figures |= compressed
+    elif progress is not None and progress.progress_percentage is not None:
+        figures["progress_ratio"] = progress.progress_percentage / 100
+    zone = _zone(status)
+    if zone is not None:
+        parts[_ZONE, zone] = 1
     return {(name, ""): float(v) for name, v in figures.items() if v is not None} | parts
 
 
@@ -186,8 +199,15 @@ def _signal(status: JobStatus) -> str:
     return status.emissions.signal.value
 
 
-def _result(result: Result) -> dict[str, float]:
-    original, final = result.original, result.final
+def _zone(status: JobStatus) -> str | None:
+    """Where it ran, or else where it was planned."""
+    if status.emissions is not None:
+        return status.emissions.zone
+    return status.plan.zone if status.plan is not None else None
+
+
+def _compressed(result: Result | None) -> dict[str, float]:
+    original, final = (result.original, result.final) if result is not None else (None, None)
     if original is None or final is None or not original.bytes:
         return {}
     return {

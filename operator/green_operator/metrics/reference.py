@@ -18,6 +18,7 @@ _UNITS: Final = {
     "grams": "grams CO2e",
     "seconds": "seconds",
     "ratio": "ratio",
+    "bytes": "bytes",
 }
 
 
