@@ -39,7 +39,7 @@ _WEDGED_SECONDS: Final = 300.0
 """With work that is due or begun, some worker finishes some job within this time."""
 _CRD_WAIT_SECONDS: Final = 2.0
 _SWEEP_RETRY_SECONDS: Final = 5.0
-_HEARING_SECONDS: Final = 0.5
+_HEARING_SECONDS: Final = 1.0
 _FIRST_REFRESH_SECONDS: Final = 10.0
 # So many requests of a renewal fit before its deadline.
 _LEASE_TIMEOUT_SHARE: Final = 3.0
@@ -165,9 +165,9 @@ class Operator:
                 await self.namespaces.look()
 
     async def _lead(self) -> None:
+        await self._hear()
         await self._elected.wait()
         self.index.accounts = True
-        await self._hear()
         await self._sweep()
         refreshed = asyncio.ensure_future(self.zones.refresh())
         # Providers that do not answer must not keep jobs from their start.
