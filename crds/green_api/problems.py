@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 Location = tuple[int | str, ...]
 
-# Pydantic's words speak of inputs and parsing; those of a manifest's author are these.
+# Pydantic's words speak of inputs and parsing. Those of a manifest's author are these: where the API
+# server says the same of a manifest, in its words.
 _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
     "int_type": "must be a whole number",
@@ -29,15 +30,15 @@ _WORDS: Final[Mapping[str, str]] = {
     "model_attributes_type": "must be an object with fields",
     "enum": "must be {expected}",
     "literal_error": "must be {expected}",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be {ge} at least",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be {le} at most",
-    "string_too_short": "must have {min_length} characters at least",
-    "string_too_long": "must have {max_length} characters at most",
-    "string_pattern_mismatch": "must match {pattern}",
-    "too_short": "must have {min_length} items at least",
-    "too_long": "must have {max_length} items at most",
+    "greater_than": "should be greater than {gt}",
+    "greater_than_equal": "should be greater than or equal to {ge}",
+    "less_than": "should be less than {lt}",
+    "less_than_equal": "should be less than or equal to {le}",
+    "string_too_short": "should be at least {min_length} characters long",
+    "string_too_long": "should be at most {max_length} characters long",
+    "string_pattern_mismatch": "should match {pattern}",
+    "too_short": "should have at least {min_length} items",
+    "too_long": "should have at most {max_length} items",
     "datetime_parsing": "must be a time such as 2026-06-01T18:00:00Z",
     "datetime_from_date_parsing": "must be a time such as 2026-06-01T18:00:00Z",
     "datetime_type": "must be a time such as 2026-06-01T18:00:00Z",

@@ -115,7 +115,7 @@ def test_who_does_not_want_to_wait_any_longer_says_so(world: World) -> None:
     world.wait("shrink", "Planned")
     world.change("shrink", {"schedule": {"policy": "Immediately"}})
     status = world.wait("shrink", "Succeeded")
-    assert status["plan"]["reason"] == "Immediately"
+    assert status["plan"]["reason"] == "StartsImmediately"
 
 
 @pytest.mark.parametrize(

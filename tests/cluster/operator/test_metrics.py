@@ -29,6 +29,12 @@ def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
         world.kubelet.wait_running(name)
         world.kubelet.finish(name)
         world.wait(name, "Succeeded")
+        # It counts once its write is answered, which is after the status can be read.
+        space = {"namespace": world.namespace, "state": "Succeeded"}
+        wait_for(
+            lambda o=operator, n=restart + 1, s=space: o.metric("green_jobs", **s) == n,
+            what="it knows that its write is done",
+        )
         take()
         assert operator.stop() == 0
         operator = world.start_operator(f"operator-{restart}")
