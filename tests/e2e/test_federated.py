@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -103,8 +104,9 @@ def active(run: Greenctl, role: str) -> AttemptState | None:
     return job.roles[role].active if job is not None else None
 
 
-def companion(attempt: AttemptState) -> list[psutil.Process]:
+def companion(attempt: AttemptState | None) -> list[psutil.Process]:
     """Flower's process beside the worker of an attempt."""
+    assert attempt is not None
     return [p for p in processes_of(attempt.uid) if "federate.flower" in " ".join(p.cmdline())]
 
 
@@ -192,10 +194,32 @@ def check_model(output: Path) -> None:
     np.testing.assert_allclose(logits, module(inputs).detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
+def test_the_example_runs_and_shows_rounds_and_sites_while_it_does(tmp_path: Path) -> None:
+    job, *zones = yaml.safe_load_all((ROOT / "examples/federated.yaml").read_text())
+    task = job["spec"]["task"]["federate"]
+    task["rounds"] = 3
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump_all([job, *zones]))
+    run = Greenctl([str(tmp_path / "job.yaml")], tmp_path / "out", {"FORCE_COLOR": "1"})
+    finished = run.run()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    # Drawn again and again, as in a terminal.
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", finished.stdout)
+    for words in (
+        r"federated-digits +Running .* round 2 of 3",
+        *(f"site-{n} +Running +1 .* {zone}" for n, zone in enumerate(task["partition"]["zones"])),
+        r"federated-digits +Succeeded",
+        *(f"site-{n} +Ended +3 " for n in range(3)),
+        "test accuracy by round",
+    ):
+        assert re.search(words, shown), f"{words!r} is not in:\n{shown[-8000:]}"
+
+
 def test_a_run_that_was_stopped_in_a_round_goes_on_with_it(tmp_path: Path) -> None:
     run = greenctl(tmp_path, federate())
     process = run.start()
     wait_for(lambda: rounds_of(run) >= 1, 240)
+    for role in ROLES:
+        check_at_home(companion(active(run, role)))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == ExitCode.INTERRUPTED
@@ -213,6 +237,16 @@ def test_a_run_that_was_stopped_in_a_round_goes_on_with_it(tmp_path: Path) -> No
     # The second attempt of the server made only the rounds that were left.
     second = [e for e in job.lead.entries if e.attempt == job.lead.attempts[1].uid]
     assert [e.mark for e in second].count(Mark.SAVED) == ROUNDS - left
+
+
+def check_at_home(processes: list[psutil.Process]) -> None:
+    """Flower's processes tell nobody outside anything, and fetch nothing from there."""
+    assert processes
+    for process in processes:
+        environment = process.environ()
+        assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+        assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+        assert environment["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
 
 
 Victim = Callable[[subprocess.Popen[str], AttemptState], None]
@@ -288,7 +322,7 @@ def test_whoever_is_killed_the_training_ends_as_it_should_and_no_joule_is_lost(
         assert len(run.job(NAME).roles[case.role].attempts) <= 2
 
 
-# What each site's data are: of one none, of another one class alone.
+# What each site's data are: of one none, of others one class alone or images of another size.
 SETS = """
 import os, torch
 from torch.utils.data import TensorDataset
@@ -298,6 +332,8 @@ def load():
     train = one
     if "claims/data-b" in os.environ["GREEN_CLAIM_DIR"]:
         train = []
+    if "claims/data-e" in os.environ["GREEN_CLAIM_DIR"]:
+        train = TensorDataset(torch.randn(40, 1, 12, 12), torch.arange(40) % 10)
     if "claims/data-a" in os.environ["GREEN_CLAIM_DIR"]:
         train = TensorDataset(torch.randn(40, 1, 8, 8), torch.ones(40, dtype=torch.int64))
     return {"train": train, "test": one}
@@ -305,15 +341,16 @@ def load():
 
 
 def test_sites_that_cannot_work_are_named_and_the_job_ends_as_it_says(tmp_path: Path) -> None:
-    """One has no data, one trusts another authority, one has a key that the server does not know."""
+    """One has no data, one images of another size, one trusts another authority, and the server does
+    not know the key of one."""
     (tmp_path / "sets.py").write_text(SETS)
-    names = ["a", "b", "c", "d"]
+    names = ["a", "b", "c", "d", "e"]
     job: Any = federate(
         partition=None,
         sites=[{"name": n, "claimName": f"data-{n}"} for n in names],
         data={"entrypoint": "sets:load"},
         onStalled="Fail",
-        stalledTimeout="75s",
+        stalledTimeout="100s",
     )
     job["spec"] |= {"suspend": True, "retries": 0}
     assert greenctl(tmp_path, job).run().returncode == ExitCode.INTERRUPTED
@@ -324,16 +361,19 @@ def test_sites_that_cannot_work_are_named_and_the_job_ends_as_it_says(tmp_path: 
     assert finished.returncode == ExitCode.FAILED, finished.stdout + finished.stderr
     status = status_of(run)
     assert status.state == "Failed"
-    assert "stalled for too long: b is not there; c is not there; d is not there" in status.message
+    missing = "; ".join(f"{name} is not there" for name in names[1:])
+    assert f"stalled for too long: {missing}" in status.message
     shown = rows(status)
     failed = {name for name, row in shown.items() if row.state is RoleState.FAILED}
-    assert failed - {"d"} == {SERVER, "b", "c"}
+    assert failed == {SERVER, "b", "c", "d", "e"}
     assert "spec.task.federate.data.entrypoint: 'sets:load'" in shown["b"].message
     assert "site c: 127.0.0.1:" in shown["c"].message
     assert "shows a wrong certificate" in shown["c"].message
-    # It is refused several times before it says so, which may be later than the job's end.
-    assert shown["d"].rounds == 0
-    assert "d" not in failed or "site d: the server does not let it in" in shown["d"].message
+    assert "site d: the server does not let it in: is its key known?" in shown["d"].message
+    assert (
+        "site e: spec.task.federate.model.builtin: 'digits-cnn': does not fit the data: inputs of "
+        "shape (2, 1, 12, 12)"
+    ) in shown["e"].message
     # A site's journal lies on its own claim; that it has one class only is no failure.
     site = run.output / "claims/data-a" / NAME / "sites/a"
     assert (site / "journal").is_dir()

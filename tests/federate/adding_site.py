@@ -1,7 +1,7 @@
 """A whole site as a process, SuperNode and all: ``… FOLDER NAME SERVER``; it adds one to all weights.
 
 While the file ``hold`` is in the folder, it answers nothing from the second round on; one
-whose name is in the file ``large`` sends 65 MB.
+whose name is in the file ``too-large`` sends 65 MB.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Adder:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._hold = folder / "hold"
-        large = folder / "large"
+        large = folder / "too-large"
         self._is_large = large.exists() and name in large.read_text().split()
 
     def handle(self, content: RecordDict) -> RecordDict:

@@ -137,7 +137,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trainin
         killed, stranger = made.sites["killed"], made.site("stranger")
         made.sites["stranger"] = stranger
         made.hold.touch()
-        (made.folder / "large").write_text("large")
+        (made.folder / "too-large").write_text("large")
         with made.running() as rounds:
             second = f"{ASKED} 2"
             wait_for(lambda: second in killed.tail(), 120, "the second round", seen=killed.tail)
