@@ -39,7 +39,7 @@ TEAM: Final = "team"
 RELEASE: Final = "green-training"
 JOB_LABEL: Final = "greentraining.io/job"
 _SIGNAL: Final = "AverageLifecycle"
-_TORCH: Final = {"name": "torch", "mountPath": "/opt/torch", "readOnly": True}
+_TORCH: Final[dict[str, Any]] = {"name": "torch", "mountPath": "/opt/torch", "readOnly": True}
 _RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 _CONFIG: Final = {
     "jobs": {
@@ -210,11 +210,10 @@ class Cluster:
         return done.stdout
 
     def has_module(self, namespace: str, pod: str, module: str) -> bool:
-        """Whether the image of a pod has a Python module; mounts that PYTHONPATH names do not count."""
-        code = f"import importlib.util as u; print(u.find_spec({module!r}) is not None)"
-        return "True" in self.kubectl(
-            "exec", "-n", namespace, pod, "--", "python", "-E", "-c", code
-        )
+        """Whether the image of a pod has a Python module; what is mounted beside PyTorch is not its."""
+        code = f"import importlib.util as u; s = u.find_spec({module!r}); print(s and s.origin)"
+        origin = self.kubectl("exec", "-n", namespace, pod, "--", "python", "-c", code).strip()
+        return origin != "None" and not origin.startswith(_TORCH["mountPath"])
 
     def reachable(self, namespace: str, pod: str, targets: Sequence[tuple[str, int]]) -> list[bool]:
         """To which targets a pod can open a connection; what answers by a refusal is reached."""
