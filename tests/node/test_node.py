@@ -361,8 +361,8 @@ def test_what_is_left_after_an_uninstall_is_as_documented(
     cluster.wait_progress(running)
     cluster.helm("uninstall", RELEASE, "--wait", "--timeout", "90s")
     wait_for(lambda: not cluster.operator_pods(), 60, "the operator is gone")
-    wait_for(lambda: list(folder.glob("*/done.json")), _PATIENCE, "the pod works on and ends")
-    assert history.exit_codes(running) == [0]
+    wait_for(lambda: list(folder.glob("*/done.json")), _PATIENCE, "the pod works on")
+    wait_for(lambda: history.exit_codes(running) == [0], 60, "and ends")
     assert [run["spec"]["suspend"] for run in cluster.runs(waiting)] == [True]
     assert cluster.pods(waiting) == []
     assert cluster.admin.find(LEASES, "green-training-operator", OPERATOR_NAMESPACE)
