@@ -77,7 +77,7 @@ class ResourceAmounts(Model):
     requests: _Amounts = {"cpu": "100m", "memory": "128Mi"}
     """What it reserves."""
     limits: _Amounts = {"memory": "512Mi"}
-    """What it may use at most. 10,000 jobs take about 120 MB."""
+    """What it may use at most. 10,000 jobs take about 150 MB."""
 
 
 class ServiceAccount(Model):
