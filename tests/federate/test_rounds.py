@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +309,7 @@ def test_too_few_sites_are_named_and_nothing_has_changed(sites: Sites) -> None:
 def test_a_site_that_leaves_as_a_round_begins_is_not_waited_for_by_the_strategy(
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    federation = sites.federation()
+    federation = replace(sites.federation(), examples=dict(sites.examples))
     grid: Any = federation.grid
     look = grid.get_node_ids
 
