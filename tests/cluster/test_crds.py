@@ -341,14 +341,14 @@ BAD: list[tuple[Manifest, str, str, str]] = [
     (
         changed(compress(), {"resources": {"gpus": 2}}),
         "spec.resources.gpus",
-        "2",
+        "",
         "compress and federate use one GPU, more would stay idle: set resources.gpus to 1 or 0; a "
         "train task may have more",
     ),
     (
         federate(sites__1__resources={"gpus": 2}),
         "spec.task.federate.sites[1].resources.gpus",
-        "2",
+        "",
         "a site trains on one GPU, more would stay idle: set its resources.gpus to 1 or 0",
     ),
     (
@@ -362,7 +362,8 @@ BAD: list[tuple[Manifest, str, str, str]] = [
         "spec.task.federate.minSites",
         "",
         "Krum needs minSites to be 2 * strategy.maliciousSites + 3 at least, else the malicious ones "
-        "can win: raise minSites or lower strategy.maliciousSites",
+        "can win: raise minSites (there must be as many sites), lower strategy.maliciousSites or choose "
+        "another strategy",
     ),
     *(
         (
