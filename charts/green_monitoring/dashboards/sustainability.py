@@ -122,9 +122,10 @@ def sustainability() -> dashboard.Dashboard:
             [Query(kilowatt_hours(used(ENERGY, "1d", "provenance")), "{{provenance}}")],
         ), stacked=True, bars_of="1d"),
         lines(Panel(
-            "Emissions by day", "Location-based, by zone. A bar is the day that ends there.", GRAMS,
+            "Emissions by day", "Location-based, by zone, each from zero on: two kinds of intensity "
+            "do not add up. A bar is the day that ends there.", GRAMS,
             [Query(used(EMISSIONS, "1d", "zone, signal"), "{{zone}} ({{signal}})")],
-        ), stacked=True, bars_of="1d"),
+        ), bars_of="1d"),
         ranking(Panel(
             "Energy by namespace", "Of the time shown, measured, attributed and estimated.",
             KILOWATT_HOURS,
