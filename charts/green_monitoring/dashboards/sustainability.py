@@ -122,8 +122,8 @@ def sustainability() -> dashboard.Dashboard:
             [Query(kilowatt_hours(used(ENERGY, "1d", "provenance")), "{{provenance}}")],
         ), stacked=True, bars_of="1d"),
         lines(Panel(
-            "Emissions by day", "Location-based, by zone, each from zero on: two kinds of intensity "
-            "do not add up. A bar is the day that ends there.", GRAMS,
+            "Emissions by day", "Location-based, by zone, each from zero on: two kinds of "
+            "intensity do not add up. A bar is the day that ends there.", GRAMS,
             [Query(used(EMISSIONS, "1d", "zone, signal"), "{{zone}} ({{signal}})")],
         ), bars_of="1d"),
         ranking(Panel(
