@@ -84,9 +84,14 @@ def test_a_job_that_asks_to_start_now_starts_now_and_needs_no_estimate(world: Wo
     assert "expectedEnergyJoules" not in status["plan"]
 
 
-def test_a_shorter_deadline_starts_a_waiting_job(world: World) -> None:
+def dirty_for_an_hour(world: World) -> None:
+    """A node, in a zone whose power is dirty for an hour yet."""
     world.add_node()
     world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+
+
+def test_a_shorter_deadline_starts_a_waiting_job(world: World) -> None:
+    dirty_for_an_hour(world)
     world.start_operator()
     world.create("shrink", {**SOON, "expectedDuration": "10m"})
     world.wait("shrink", "Planned")
@@ -96,8 +101,7 @@ def test_a_shorter_deadline_starts_a_waiting_job(world: World) -> None:
 
 
 def test_a_later_deadline_suspends_a_job_that_had_to_run(world: World) -> None:
-    world.add_node()
-    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    dirty_for_an_hour(world)
     world.kubelet.scripts["shrink"] = UNTIL_TOLD
     world.start_operator()
     world.create("shrink", {**SOON, "expectedDuration": "10m", "completeWithin": "26m"})
@@ -108,8 +112,7 @@ def test_a_later_deadline_suspends_a_job_that_had_to_run(world: World) -> None:
 
 
 def test_who_does_not_want_to_wait_any_longer_says_so(world: World) -> None:
-    world.add_node()
-    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    dirty_for_an_hour(world)
     world.start_operator()
     world.create("shrink", {**SOON, "expectedDuration": "10m"})
     world.wait("shrink", "Planned")
@@ -224,8 +227,7 @@ def test_without_a_zone_a_job_starts_and_says_so(world: World) -> None:
 
 
 def test_a_zone_that_loses_its_source_keeps_the_job_going(world: World) -> None:
-    world.add_node()
-    world.set_zone(world.set_trace([400] * 12 + [10] * 60, now() - timedelta(minutes=1)))
+    dirty_for_an_hour(world)
     world.start_operator()
     world.create("shrink", {**SOON, "expectedDuration": "10m"})
     world.wait("shrink", "Planned")

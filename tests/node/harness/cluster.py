@@ -104,16 +104,8 @@ class Cluster:
                 "jobs": {"namespaces": [TEAM]},
             },
         }
-        return self.helm(
-            "upgrade",
-            "--install",
-            RELEASE,
-            chart,
-            "--wait",
-            "--timeout",
-            "180s",
-            *self._helm.given(values),
-        )
+        options = ("--install", "--wait", "--timeout", "180s", *self._helm.given(values))
+        return self.helm("upgrade", RELEASE, chart, *options)
 
     def add_torch(self) -> None:
         """This environment's packages as a claim that many may read; the image's own go before."""
