@@ -451,7 +451,9 @@ class Month:
         )
         for zone in ZONES:
             self.own.zone_polls.labels(zone, "failed" if zone in away else "succeeded").inc()
-        self.own.queue_depth.set(self.seed.choice((0, 0, 0, 1, 2)))
+        due = self.seed.choice((0, 0, 0, 1, 2))
+        self.own.queue_depth.set(due)
+        self.own.queue_oldest.set(due / 10)
         self.own.last_reconcile.set(now.timestamp())
 
 

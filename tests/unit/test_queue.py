@@ -75,6 +75,36 @@ def test_later_keys_come_when_they_are_due_and_sooner_if_added() -> None:
     asyncio.run(scene())
 
 
+def test_how_long_the_oldest_is_due_counts_from_its_time_until_its_work_is_done() -> None:
+    now = 0.0
+    queue: WorkQueue[str] = WorkQueue(clock=lambda: now)
+
+    async def scene() -> None:
+        nonlocal now
+        assert queue.oldest_seconds() == 0
+        queue.add_after("late", 10)
+        now = 4.0
+        assert queue.oldest_seconds() == 0
+        # No worker has looked since it became due.
+        now = 15.0
+        assert queue.oldest_seconds() == 5
+        queue.add("new")
+        queue.add("late")
+        assert await queue.get() == "late"
+        now = 20.0
+        # Others come and go beside one that is not done.
+        assert await queue.get() == "new"
+        queue.done("new")
+        assert queue.oldest_seconds() == 10
+        queue.done("late")
+        assert queue.oldest_seconds() == 0
+        # What failed is due again only when it is tried again.
+        queue.failed("late")
+        assert queue.oldest_seconds() == 0
+
+    asyncio.run(scene())
+
+
 def test_failures_wait_longer_each_time_up_to_a_minute() -> None:
     now = 0.0
     queue: WorkQueue[str] = WorkQueue(clock=lambda: now)

@@ -145,11 +145,13 @@ def platform() -> dashboard.Dashboard:
         )),
         lines(Panel(
             "Reconciliation", "From taking a job from the queue to its status being written: what "
-            "half and nineteen in twenty do not exceed, and the same of planning.", LATENCY,
+            "half and nineteen in twenty do not exceed, and the same of planning. Due: for how "
+            "long the job that has waited longest is due and not yet reconciled.", LATENCY,
             [
                 Query(_quantile(0.5, "reconcile_duration_seconds", "1h"), "half"),
                 Query(_quantile(0.95, "reconcile_duration_seconds", "1h"), "19 in 20"),
                 Query(_quantile(0.95, "plan_duration_seconds", "1h"), "planning, 19 in 20"),
+                Query("max(green_queue_oldest_seconds)", "due"),
             ],
         )),
         lines(Panel(

@@ -141,6 +141,7 @@ class Operator:
     def collect(self) -> None:
         """Bring the metrics that are counted when asked for up to now."""
         self.metrics.count_jobs(self.index.standings())
+        self.own_metrics.queue_oldest.set(self.queue.oldest_seconds())
         self.own_metrics.queue_depth.set(len(self.queue))
         self.own_metrics.leader.set(1 if self._fence.leads else 0)
 

@@ -23,8 +23,9 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
-        self._due: dict[Key, None] = {}
-        self._working: set[Key] = set()
+        # Since when each is due, and stays so while a worker has it.
+        self._due: dict[Key, float] = {}
+        self._working: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._later: list[tuple[float, int, Key]] = []
         self._at: dict[Key, float] = {}
@@ -40,14 +41,15 @@ class WorkQueue(Generic[Key]):
         """Nothing is due, and nothing is being worked on."""
         return not self._due and not self._working
 
+    def oldest_seconds(self) -> float:
+        """For how long the longest has been due and is not done; 0 where none is."""
+        self._promote()
+        since = min([*self._due.values(), *self._working.values()], default=None)
+        return 0.0 if since is None else self._clock() - since
+
     def add(self, key: Key) -> None:
         """The key is due now."""
-        self._at.pop(key, None)
-        if key in self._working:
-            self._again.add(key)
-        elif key not in self._due:
-            self._due[key] = None
-            self._wake()
+        self._add(key, self._clock())
 
     def add_after(self, key: Key, seconds: float) -> None:
         """The key is due in so many seconds, or sooner if it already is."""
@@ -79,8 +81,7 @@ class WorkQueue(Generic[Key]):
             self._promote()
             if self._due:
                 key = next(iter(self._due))
-                del self._due[key]
-                self._working.add(key)
+                self._working[key] = self._due.pop(key)
                 if self._due:
                     self._wake()
                 return key
@@ -88,10 +89,18 @@ class WorkQueue(Generic[Key]):
 
     def done(self, key: Key) -> None:
         """The worker has left the key."""
-        self._working.discard(key)
+        self._working.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def _add(self, key: Key, since: float) -> None:
+        self._at.pop(key, None)
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._due:
+            self._due[key] = since
+            self._wake()
 
     def _promote(self) -> None:
         now = self._clock()
@@ -99,7 +108,7 @@ class WorkQueue(Generic[Key]):
             at, _, key = heapq.heappop(self._later)
             # An entry that was superseded by an earlier or immediate one is only a shell.
             if self._at.get(key) == at:
-                self.add(key)
+                self._add(key, at)
 
     async def _sleep(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

@@ -32,6 +32,11 @@ class OperatorMetrics:
         self.queue_depth = Gauge(
             "green_queue_depth", "Jobs that are due to be reconciled.", registry=registry
         )
+        self.queue_oldest = Gauge(
+            "green_queue_oldest_seconds",
+            "For how long the job that has waited longest is due and not yet reconciled.",
+            registry=registry,
+        )
         self.last_reconcile = Gauge(
             "green_last_reconcile_timestamp_seconds",
             "When a job was last reconciled without an error.",

@@ -93,5 +93,6 @@ def test_jobs_are_counted_and_what_they_wait_for_is_told(world: World) -> None:
     assert operator.metric("green_job_start_delay_seconds_count", **space) == 1
     assert operator.metric("green_api_requests_total", verb="POST", resource="jobs") == 2
     assert operator.metric("green_queue_depth") == 0
+    assert operator.metric("green_queue_oldest_seconds") < 5
     assert operator.get("/livez") == "ok"
     assert operator.get("/readyz") == "ok"
