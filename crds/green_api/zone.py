@@ -167,7 +167,7 @@ class ZoneCondition(Model):
     status: ConditionStatus
     """True or False."""
     reason: Reason
-    """`FirstSource`, `Fallback` or `NoUsableSource`."""
+    """`FirstSource`, `Fallback`, `NoUsableSource`, or `NotReadable` where a newer version wrote it."""
     message: Message = ""
     """The source in use and why others were passed over, for people."""
     observed_generation: Annotated[int, Field(ge=0)] = 0

@@ -77,7 +77,7 @@ def condition(body: dict[str, Any]) -> dict[str, Any]:
 def test_a_condition_says_which_source_is_in_use(
     resolution: Resolution, status: str, reason: str
 ) -> None:
-    said = zone_status(resolution, None, 1, T0)
+    said = zone_status(resolution, "", None, 1, T0)
     (ready,) = said.conditions
     assert (ready.status, ready.reason, ready.message) == (status, reason, resolution.description)
     assert said.source == (resolution.source or None)
@@ -86,11 +86,11 @@ def test_a_condition_says_which_source_is_in_use(
 def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
     good = Resolution(outlook([1]), None, "ukNeso", None, 0, "ukNeso")
     fallback = Resolution(outlook([1]), None, "static", None, 1, "static")
-    first = zone_status(good, None, 1, T0)
-    assert zone_status(good, first, 1, hours(1)) == first
-    second = zone_status(fallback, first, 1, hours(1))
+    first = zone_status(good, "", None, 1, T0)
+    assert zone_status(good, "", first, 1, hours(1)) == first
+    second = zone_status(fallback, "", first, 1, hours(1))
     assert second.conditions[0].last_transition_time == T0
-    third = zone_status(Resolution(None, None, "none"), second, 1, hours(2))
+    third = zone_status(Resolution(None, None, "none"), "", second, 1, hours(2))
     assert third.conditions[0].status is ConditionStatus.FALSE
     assert third.conditions[0].last_transition_time == T0 + 2 * HOUR
 
@@ -185,6 +185,41 @@ def test_several_default_zones_are_told(caplog: pytest.LogCaptureFixture) -> Non
     asyncio.run(scene())
     (record,) = caplog.records
     assert "several zones (de, gb): de counts" in record.getMessage()
+
+
+def test_a_zone_that_a_newer_version_wrote_is_told_and_mended() -> None:
+    server = Server()
+    zones = zones_of(server)
+    newer = a_zone("gb", {"tide": {"port": "Dover"}})
+
+    async def look(body: dict[str, Any]) -> str:
+        zones.put(body)
+        await zones.refresh()
+        await zones._tell()
+        said = condition(server.said[-1])
+        assert said["observedGeneration"] == 3
+        return f"{said['status']} {said['reason']} {said['message']}"
+
+    async def scene() -> None:
+        said = await look(newer)
+        assert said.startswith("False NotReadable cannot be read by this version: spec.sources[0]")
+        assert "tide" in said
+        # Its jobs say the same of it.
+        assert "tide" in zones.describe("gb")
+        assert not zones.is_known("gb")
+        assert await look(a_zone("gb")) == "True FirstSource static 200 g/kWh"
+        # What was read goes on to count: its jobs need not all start now.
+        said = await look(newer)
+        assert said.startswith("False NotReadable")
+        assert said.endswith("counts until a restart: static 200 g/kWh")
+        assert zones.is_known("gb")
+        zones.drop("gb")
+        assert zones.names == frozenset()
+        await zones.refresh()
+        assert "there is no GridZone" in zones.describe("gb")
+
+    asyncio.run(scene())
+    assert len(server.said) == 3
 
 
 # Nodes.

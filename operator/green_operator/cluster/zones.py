@@ -103,6 +103,8 @@ class Zones:
         self._metrics, self._operator_metrics = metrics
         self._clock = clock
         self._zones: dict[str, GridZone] = {}
+        self._unreadable: dict[str, str] = {}
+        self._generations: dict[str, int] = {}
         self._resolutions: dict[str, Resolution] = {}
         self._outlooks: dict[str, Outlook] = {}
         self._failures: dict[str, int] = {}
@@ -114,15 +116,27 @@ class Zones:
         self._changed = asyncio.Event()
 
     def put(self, body: Mapping[str, Any]) -> None:
-        """A zone as a watch or a list shows it."""
+        """A zone as a watch or a list shows it.
+
+        One that this version cannot read is told; what was read of it before goes on to count, for
+        without it all its jobs would start.
+        """
         name = body["metadata"]["name"]
         slim = {k: v for k, v in body.items() if k != "status"}
+        self._shown[name] = _status_of(body)
+        self._generations[name] = body["metadata"].get("generation", 0)
         try:
             zone = GridZone.model_validate(slim)
         except ValidationError as error:
-            _logger.error("GridZone %s: %s", name, "; ".join(describe_problems(error, GridZone)))
+            problem = "cannot be read by this version: "
+            problem += "; ".join(describe_problems(error, GridZone))
+            if self._unreadable.get(name) != problem:
+                _logger.error("zone %s %s", name, problem)
+                self._unreadable[name] = problem
+                self._changed.set()
             return
-        self._shown[name] = _status_of(body)
+        if self._unreadable.pop(name, None) is not None:
+            self._changed.set()
         known = self._zones.get(name)
         if known is None or known.spec != zone.spec:
             self._zones[name] = zone
@@ -130,16 +144,18 @@ class Zones:
 
     def drop(self, name: str) -> None:
         """A zone is gone."""
-        if self._zones.pop(name, None) is not None:
-            self._stored.pop(name, None)
-            self._shown.pop(name, None)
-            self._written.pop(name, None)
+        if name in self.names:
+            for known in (
+                self._zones, self._unreadable, self._generations, self._stored, self._shown,
+                self._written,
+            ):  # fmt: skip
+                known.pop(name, None)
             self._changed.set()
 
     @property
     def names(self) -> frozenset[str]:
         """All zones that are known."""
-        return frozenset(self._zones)
+        return frozenset(self._zones) | self._unreadable.keys()
 
     async def run(self, on_change: Callable[[News], Awaitable[None]]) -> None:
         """Poll the sources when they are due; tell when what is planned by has changed."""
@@ -166,7 +182,9 @@ class Zones:
         before, resolved = self._outlooks, self._resolutions
         self._resolutions = {
             name: self._feeds.resolution(name, day - _PAST, now, day + _AHEAD)
-            for name in self._zones
+            if name in self._zones
+            else Resolution(None, None, self._unreadable[name])
+            for name in self.names
         }
         self._outlooks = {
             name: _kept(self._outlooks.get(name), r.outlook, now)
@@ -282,14 +300,13 @@ class Zones:
         """
         now = self._clock()
         for name, resolution in self._resolutions.items():
-            zone = self._zones.get(name)
-            if zone is None:
+            if name not in self.names:
                 continue
             # One that was deleted and made anew has no status, whatever was written before.
             shown = self._shown.get(name)
             known = None if shown is None else self._written.get(name, shown)
-            generation = (zone.metadata.model_extra or {}).get("generation", 0)
-            status = zone_status(resolution, known, generation, now)
+            problem = self._unreadable.get(name, "")
+            status = zone_status(resolution, problem, known, self._generations[name], now)
             if status == known:
                 continue
             body = {

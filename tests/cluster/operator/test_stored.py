@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.harness.client import CRDS, GREEN_JOBS, Client
+from tests.cluster.harness.client import CRDS, GREEN_JOBS, ZONES, Client, Object
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World
 
-NAME = "greentrainingjobs.greentraining.io"
+NAMES = ("greentrainingjobs.greentraining.io", "gridzones.greentraining.io")
 
 
 @pytest.fixture
 def newer_definition(admin: Client) -> Iterator[None]:
-    """What a newer version's definition may look like: fields that this version does not know."""
+    """What a newer version's definitions may look like: fields that this version does not know."""
     _patch(admin, "add")
     yield
     _patch(admin, "remove")
@@ -27,7 +27,8 @@ def _patch(admin: Client, operation: str) -> None:
          "x-kubernetes-preserve-unknown-fields", "value": True}
         for part in ("spec", "status")
     ]  # fmt: skip
-    admin.patch(CRDS, NAME, patch, how="json")
+    for name in NAMES:
+        admin.patch(CRDS, name, patch, how="json")
 
 
 @pytest.mark.usefixtures("newer_definition")
@@ -57,3 +58,43 @@ def test_what_a_newer_version_wrote_is_not_accepted_and_kept(world: World) -> No
     # Once it can be read again, it is worked with.
     world.change("newer", {"teleport": None})
     assert operator.exit_code is None
+
+
+@pytest.mark.usefixtures("newer_definition")
+def test_a_zone_that_a_newer_version_wrote_says_so_and_its_jobs_go_on(world: World) -> None:
+    def zone() -> Object:
+        return world.admin.get(ZONES, world.zone)
+
+    def wait_ready(status: str, reason: str) -> str:
+        def said() -> Object:
+            conditions = (zone().get("status") or {}).get("conditions") or [{}]
+            return dict(conditions[0])
+
+        wait_for(
+            lambda: (said().get("status"), said().get("reason")) == (status, reason),
+            what=f"the zone is {status} {reason}", seen=lambda: (zone(), world.operators[0].tail(15)),
+        )  # fmt: skip
+        return str(said()["message"])
+
+    def change(tide: str) -> None:
+        wait_for(
+            lambda: (world.set_zone(tide=tide), "tide" in zone()["spec"])[1],
+            what="the field is stored",
+        )
+
+    world.add_node()
+    change("high")
+    operator = world.start_operator()
+    assert "spec.tide" in wait_ready("False", "NotReadable")
+    wait_for(lambda: operator.metric("green_zone_source_position", zone=world.zone) == -1)
+    # Missing data keep no job waiting.
+    world.create("usual")
+    assert "spec.tide" in world.wait_condition("usual", "IntensityAvailable", "False")["message"]
+    world.wait("usual", "Succeeded")
+    world.set_zone()
+    wait_ready("True", "FirstSource")
+    # What was read of it goes on to count.
+    change("low")
+    assert "static 200 g/kWh" in wait_ready("False", "NotReadable")
+    world.create("later")
+    world.wait_condition("later", "IntensityAvailable", "True")
