@@ -36,6 +36,10 @@ def make_proxy(control_plane: ControlPlane) -> Iterator[Callable[[], ApiProxy]]:
         proxy.stop()
 
 
+def sleep_until(moment: datetime) -> None:
+    time.sleep(max((moment - now()).total_seconds(), 0))
+
+
 def leads(operator: OperatorProcess) -> bool:
     return operator.metric("green_leader") == 1
 
@@ -143,23 +147,52 @@ def test_a_refused_connection_ends_neither_replica_before_its_time(
     world.wait("after", "Succeeded")
 
 
-def test_a_deadline_is_met_though_the_leader_dies_a_minute_before_the_latest_start(
-    world: World, make_proxy: Callable[[], ApiProxy]
-) -> None:
+WORK = timedelta(minutes=30)
+
+
+def set_ever_cleaner(world: World) -> None:
+    """It gets cleaner for hours: the latest start is the best one."""
+    world.set_zone(world.set_trace([500 - 5 * i for i in range(60)], now() - timedelta(minutes=1)))
+
+
+def plan_late(world: World, ahead: timedelta, margin: timedelta) -> datetime:
+    """A job whose latest start is so far ahead; when that is."""
     world.add_node()
     world.kubelet.scripts["late"] = UNTIL_TOLD
-    # It gets cleaner for hours: the latest start is the best one.
-    world.set_zone(world.set_trace([500 - 5 * i for i in range(60)], now() - timedelta(minutes=1)))
-    (leader, _), (standby, _) = two(world, make_proxy)
-    seconds = 15 * 60 + 30 * 60 + 66
+    seconds = round((ahead + WORK + margin).total_seconds())
     schedule = {**SOON, "expectedDuration": "30m", "completeWithin": f"{seconds}s"}
     world.create("late", {**schedule, "interruptible": False})
     status = world.wait("late", "Planned")
     latest = datetime.fromisoformat(status["plan"]["latestStart"])
-    assert timedelta(seconds=50) < latest - now() < timedelta(seconds=70)
+    assert ahead - timedelta(seconds=16) < latest - now() <= ahead
+    return latest
+
+
+def test_a_deadline_is_met_though_the_leader_dies_a_minute_before_the_latest_start(
+    world: World, make_proxy: Callable[[], ApiProxy]
+) -> None:
+    set_ever_cleaner(world)
+    (leader, _), (standby, _) = two(world, make_proxy)
+    latest = plan_late(world, timedelta(seconds=66), margin=timedelta(minutes=15))
     leader.kill()
     status = world.wait("late", "Running", timeout=90)
     started = datetime.fromisoformat(status["startTime"])
     assert started - latest < timedelta(seconds=10)
-    assert started + timedelta(minutes=30) < datetime.fromisoformat(status["deadline"])
+    assert started + WORK < datetime.fromisoformat(status["deadline"])
     assert leads(standby)
+
+
+def test_a_deadline_is_met_though_no_operator_is_there_at_the_latest_start(world: World) -> None:
+    set_ever_cleaner(world)
+    config = {"outageMargin": "40s"}
+    operator = world.start_operator(config=config)
+    latest = plan_late(world, timedelta(seconds=20), margin=timedelta(seconds=40))
+    sleep_until(latest - timedelta(seconds=4))
+    operator.kill()
+    sleep_until(latest + timedelta(seconds=15))
+    assert world.status("late")["state"] == "Planned"
+    world.start_operator("later", config=config)
+    status = world.wait("late", "Running", timeout=30)
+    started, deadline = (datetime.fromisoformat(status[k]) for k in ("startTime", "deadline"))
+    # What the margin is for: it starts late, and is done in time.
+    assert latest < started < deadline - WORK
