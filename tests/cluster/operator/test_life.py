@@ -186,6 +186,46 @@ def test_a_run_that_was_deleted_by_hand_is_followed_by_another(world: World) -> 
     assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.003)
 
 
+@pytest.mark.parametrize("has_our_labels", [False, True])
+def test_a_job_of_somebody_else_with_a_runs_name_is_left_alone(
+    world: World, has_our_labels: bool
+) -> None:
+    world.add_node()
+    uid = world.create("shrink")["metadata"]["uid"]
+    labels = {"greentraining.io/job": "shrink", "greentraining.io/run": "1"}
+    name = f"shrink-{uid[:5]}-1"
+    container = {"name": "job", "image": "example.test/other"}
+    foreign = world.admin.create(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": name, "namespace": world.namespace,
+                "labels": labels if has_our_labels else {},
+            },
+            "spec": {
+                "suspend": True,
+                "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+            },
+        }
+    )  # fmt: skip
+    world.start_operator()
+    condition = world.wait_condition("shrink", "Running", "False", "RunRefused")
+    assert f"the Job {name} exists and is not this job's" in condition["message"]
+    world.wait_event("shrink", "RunRefused")
+    # Neither when the job asks for something else of its run.
+    world.change("shrink", {"suspend": True})
+    wait_for(lambda: "paused" in world.status("shrink")["message"], what="the pause is seen")
+    world.change("shrink", {"suspend": False})
+    left = world.admin.get(JOBS, name, world.namespace)
+    assert (left["metadata"]["uid"], left["spec"]) == (foreign["metadata"]["uid"], foreign["spec"])
+    assert left["metadata"].get("ownerReferences") is None
+    assert world.pods("shrink") == []
+    # It does as the condition asks, and the run is made.
+    world.admin.delete(JOBS, name, world.namespace)
+    world.wait("shrink", "Succeeded")
+
+
 def test_kubectl_reads_well(world: World) -> None:
     world.add_node()
     world.kubelet.scripts["shrink"] = Script(seconds=2)
