@@ -199,6 +199,35 @@ def test_a_run_stays_in_the_zone_that_it_was_started_in(world: World) -> None:
     assert world.wait("settled", "Succeeded")["emissions"]["zone"] == world.zone
 
 
+def test_a_run_that_began_without_a_zone_goes_on_where_it_was(world: World) -> None:
+    """Its template is settled: the API server refuses the nodes of a zone that is known since."""
+    world.add_node()
+    world.kubelet.scripts["early"] = UNTIL_TOLD
+    world.start_operator()
+    world.create("early", placement=None)
+    assert "zone" not in world.wait("early", "Running")["plan"]
+    world.change("early", {"suspend": True})
+    world.wait("early", "Suspended")
+    wait_for(lambda: not world.pods("early"), what="the pod is gone")
+    world.set_zone(static(100), default=True)
+    wait_for(
+        lambda: world.condition("early", "IntensityAvailable")["status"] == "True",
+        what="the default zone is seen",
+    )
+    world.change("early", {"suspend": False})
+    status = world.wait("early", "Running")
+    assert status["plan"]["zone"] == world.zone
+    refused = [
+        e for e in world.plane.audit.events() if e.namespace == world.namespace and e.code == 422
+    ]
+    assert [(e.verb, e.resource) for e in refused] == [("patch", "jobs")]
+    (run,) = world.runs("early")
+    assert "greentraining.io/zone" not in run["metadata"].get("annotations", {})
+    world.kubelet.finish("early")
+    # The node says where the energy came from.
+    assert world.wait("early", "Succeeded")["emissions"]["zone"] == world.zone
+
+
 def test_a_history_outlives_the_operator(world: World, provider: Provider) -> None:
     neso_answers(provider)
     world.set_zone({"ukNeso": {"region": 13}}, static(250))
