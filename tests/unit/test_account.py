@@ -196,6 +196,20 @@ def test_what_is_heard_later_takes_the_place_of_a_tail() -> None:
     assert statement_of(books).counterfactual == Emissions(round(500 / KWH * 100 * 1e9) / 1e9)
 
 
+def test_the_books_of_a_job_that_saw_too_many_places_fit_a_status_and_lose_no_joule() -> None:
+    books = Book(RESERVED, T0)
+    for number in range(60):
+        opened = books.begin(f"{number:036}", hours(number), f"zone-{number}")
+        assert opened is not None
+        books.enter(opened, sample(number + 0.5, 300, gpu=1000), outlook([100.0] * 99))
+        books.end(opened, hours(number + 0.5), succeeded=False, intensity=None)
+    # Its types have the bounds.
+    stored = AccountStatus.model_validate(books.to_status().to_wire())
+    assert len(stored.amounts) == 24
+    assert statement_of(books).energy.joules == pytest.approx(60 * 1300)
+    assert statement_of(books).of(Provenance.MEASURED).joules == pytest.approx(60 * 1000)
+
+
 marks = st.sampled_from([Mark.BOUNDARY, Mark.SAVED, Mark.WORKING, Mark.DISCARDED])
 told = st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1e5), marks), max_size=6)
 

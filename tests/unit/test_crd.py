@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 from green_api.crd import job_crd, zone_crd
+from green_api.status import JobStatus
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = [job_crd(), zone_crd()]
@@ -55,6 +57,45 @@ def test_every_size_is_bounded(node: dict[str, Any]) -> None:
         assert {"maxLength", "enum"} & set(node)
     if "additionalProperties" in node:
         assert "maxProperties" in node
+
+
+def longest(node: dict[str, Any], name: str = "") -> Any:
+    """What a schema lets in that has the most bytes; free text is taken to be four bytes a letter."""
+    if "enum" in node:
+        return max(node["enum"], key=len)
+    match node["type"]:
+        case "object" if "properties" in node:
+            return {key: longest(child, key) for key, child in node["properties"].items()}
+        case "object":
+            value = longest(node["additionalProperties"])
+            return {f"{i:063}": value for i in range(node["maxProperties"])}
+        case "array":
+            return [longest(node["items"])] * node["maxItems"]
+        case "string" if name.lower().endswith(("time", "start", "until", "deadline", "end")):
+            return "2026-06-01T18:00:00.123456Z"
+        case "string":
+            return ("a" if "pattern" in node else "\U0001f331") * node["maxLength"]
+        case "integer":
+            return node.get("maximum", 2**53)
+        case "boolean":
+            return False
+        case _:
+            return 0.12345678901234567
+
+
+def in_bytes(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def test_no_status_is_too_large_to_be_stored() -> None:
+    """Whatever a job does: the API server's store takes 1.5 MiB."""
+    whole = longest(schema(job_crd())["properties"]["status"])
+    JobStatus.model_validate(whole)
+    assert in_bytes(whole) < 600_000
+    of_roles = {"accounts", "roles"}
+    single = {key: value for key, value in whole.items() if key not in of_roles}
+    del single["result"]["rounds"]
+    assert in_bytes(single) < 120_000
 
 
 def test_every_field_is_described() -> None:
