@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from green_api.base import Signal
 from green_api.status import ConditionStatus
-from green_operator.cluster.api import NODES, Resource
+from green_operator.cluster.api import CONFIG_MAPS, NODES, Resource
 from green_operator.cluster.zones import News, Zones
 from green_operator.feeds.providers import Endpoints
 from green_operator.metrics import Metrics, OperatorMetrics
 from green_operator.objects.zone_status import zone_status
+from green_operator.sources.history import History
 from green_operator.sources.zones import Resolution
 
 from tests.unit.factories import HOUR, T0, hours, outlook
@@ -28,11 +31,24 @@ class Server:
     def __init__(self, **nodes: dict[str, str]) -> None:
         self.nodes = nodes
         self.said: list[dict[str, Any]] = []
+        self.stored: dict[str, Any] = {}
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        if resource is CONFIG_MAPS:
+            return self.stored or None
         if resource is not NODES or name not in self.nodes:
             return None
         return {"metadata": {"labels": self.nodes[name]}}
+
+    async def create(self, resource: Resource, body: dict[str, Any]) -> None:
+        assert resource is CONFIG_MAPS
+        self.stored = body
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: dict[str, Any]
+    ) -> None:
+        assert resource is CONFIG_MAPS
+        self.stored = {**self.stored, **body}
 
     async def apply_status(
         self, resource: Resource, namespace: str, name: str, body: dict[str, Any]
@@ -40,11 +56,11 @@ class Server:
         self.said.append(body)
 
 
-def zones_of(server: Server, now: datetime = T0) -> Zones:
+def zones_of(server: Server, clock: Callable[[], datetime] = lambda: T0) -> Zones:
     metrics = Metrics()
     return Zones(
         server, "green", None, Endpoints(), (metrics, OperatorMetrics(metrics.registry)),  # type: ignore[arg-type]
-        lambda: now,
+        clock,
     )  # fmt: skip
 
 
@@ -107,7 +123,7 @@ def test_a_status_is_written_where_it_is_new_and_only_there() -> None:
         # As the watch brings it back, and as a new process finds it.
         (said,) = server.said
         zones.put(a_zone("gb", status=said["status"]))
-        other = zones_of(server, hours(5))
+        other = zones_of(server, lambda: hours(5))
         other.put(a_zone("gb", status=said["status"]))
         for each in (zones, other):
             await each.refresh()
@@ -220,6 +236,38 @@ def test_a_zone_that_a_newer_version_wrote_is_told_and_mended() -> None:
 
     asyncio.run(scene())
     assert len(server.said) == 3
+
+
+# What is kept of it.
+
+
+def test_a_history_is_stored_once_an_hour_and_only_where_it_has_something_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, observed = T0, [100.0]
+    server = Server()
+    zones = zones_of(server, lambda: now)
+    zones.put(a_zone("gb"))
+    monkeypatch.setattr(
+        zones._feeds, "history",
+        lambda _: History({Signal.AVERAGE_LIFECYCLE: outlook(observed).slots}),
+    )  # fmt: skip
+
+    async def scene() -> list[int]:
+        nonlocal now
+        minutes = []
+        for minute in range(5 * 60):
+            now = T0 + timedelta(minutes=minute)
+            if minute < 150:
+                observed.append(100.0 + minute)
+            before = server.stored
+            await zones.refresh()
+            await zones._keep_history()
+            if server.stored != before:
+                minutes.append(minute)
+        return minutes
+
+    assert asyncio.run(scene()) == [0, 60, 120, 180]
 
 
 # Nodes.
