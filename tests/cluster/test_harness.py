@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from green_api.contract import DEFAULT_PORT, PROGRESS_PATH, Mark, Outcome, ProgressReply, Summary
 
+from tests.cluster.harness import programs
 from tests.cluster.harness.client import JOBS, PODS, Client
 from tests.cluster.harness.kubelet import JOB_LABEL, FakeKubelet
 from tests.cluster.harness.pods import FakePod
@@ -255,3 +256,30 @@ def test_nothing_of_a_kubelet_stays(admin: Client, namespace: str, tmp_path: Pat
     suspend(admin, "a", namespace, value=True)
     kubelet.stop()
     wait_for(lambda: admin.find(PODS, pod.name, namespace) is None, what="no pod")
+
+
+def test_programs_that_are_given_are_taken_and_only_the_others_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, built = tmp_path / "given", tmp_path / "built"
+    names = ("kube-apiserver", "kubectl", "etcd", "openssl", "setpriv")
+    given.mkdir()
+    for name in names:
+        (given / name).touch()
+    asked: list[list[str]] = []
+
+    def build(version: str, missing: list[str]) -> dict[str, Path]:
+        asked.append(missing)
+        return {name: built / version / name for name in missing}
+
+    monkeypatch.setattr(programs, "_build", build)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(given))
+    found = programs.find_programs(names=("kube-apiserver", "kubectl"))
+    assert asked == []
+    assert found.paths == {name: given / name for name in names}
+    # What setup-envtest gives has no controllers.
+    assert programs.find_programs()["kubectl"] == given / "kubectl"
+    assert asked == [["kube-controller-manager"]]
+    # The folder has one version, and no other one is taken from it.
+    oldest = programs.find_programs(programs.OLDEST, ("kube-apiserver",))
+    assert oldest["kube-apiserver"] == built / programs.OLDEST / "kube-apiserver"
