@@ -9,12 +9,14 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.cluster.harness.client import CRDS, NAMESPACES, SERVICE_ACCOUNTS, Client
+from tests.cluster.harness.client import CRDS, GREEN_JOBS, NAMESPACES, SERVICE_ACCOUNTS, Client
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.kubelet import FakeKubelet
-from tests.cluster.harness.programs import NEWEST, ROOT, UnavailableError, find_programs
+from tests.cluster.harness.programs import NEWEST, OLDEST, ROOT, UnavailableError, find_programs
 from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.waiting import wait_for
+from tests.cluster.manifests import Manifest
+from tests.conftest import WHOLE
 from tests.needs import unavailable
 
 
@@ -78,6 +80,18 @@ def control_plane(start_control_plane: Callable[..., ControlPlane]) -> ControlPl
     return start_control_plane()
 
 
+@pytest.fixture(scope="session", params=[NEWEST, OLDEST] if WHOLE else [NEWEST])
+def server(
+    request: pytest.FixtureRequest, start_control_plane: Callable[..., ControlPlane]
+) -> Client:
+    """An administrator's client of each version that is asked for."""
+    if request.param == NEWEST:
+        plane: ControlPlane = request.getfixturevalue("control_plane")
+    else:
+        plane = start_control_plane(request.param, controllers=False)
+    return plane.admin
+
+
 @pytest.fixture(scope="session")
 def admin(control_plane: ControlPlane) -> Client:
     """Who may do everything."""
@@ -114,3 +128,19 @@ def proxy(control_plane: ControlPlane) -> Iterator[ApiProxy]:
     between.start()
     yield between
     between.stop()
+
+
+@pytest.fixture
+def created(server: Client) -> Iterator[Callable[[Manifest], Manifest]]:
+    """Creates jobs that are deleted after the test."""
+    names: list[str] = []
+
+    def create(document: Manifest) -> Manifest:
+        document["metadata"]["name"] = f"job-{uuid4().hex[:8]}"
+        made = server.create(document, "default")
+        names.append(made["metadata"]["name"])
+        return made
+
+    yield create
+    for name in names:
+        server.delete(GREEN_JOBS, name, "default")
