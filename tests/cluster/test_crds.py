@@ -24,24 +24,17 @@ from green_api.zone import GridZone
 
 from tests.cluster.harness.client import CRDS, GREEN_JOBS, ApiError, Client
 from tests.cluster.harness.control_plane import ControlPlane
-from tests.cluster.harness.programs import NEWEST, OLDEST, ROOT
-from tests.conftest import WHOLE
+from tests.cluster.harness.programs import ROOT
 
 Manifest = dict[str, Any]
 GONE: Any = object()
 """In a change: take the field away."""
 
 
-@pytest.fixture(scope="session", params=[NEWEST, OLDEST] if WHOLE else [NEWEST])
-def server(
-    request: pytest.FixtureRequest, start_control_plane: Callable[..., ControlPlane]
-) -> Client:
+@pytest.fixture
+def server(supported: ControlPlane) -> Client:
     """An administrator's client of each version that is asked for."""
-    if request.param == NEWEST:
-        plane: ControlPlane = request.getfixturevalue("control_plane")
-    else:
-        plane = start_control_plane(request.param, controllers=False)
-    return plane.admin
+    return supported.admin
 
 
 @pytest.fixture
