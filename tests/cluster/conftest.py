@@ -20,28 +20,32 @@ from tests.conftest import WHOLE
 from tests.needs import unavailable
 
 
+class ControlPlanes:
+    """A control plane for each version that is asked for, with the project's definitions."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self.started: dict[str, ControlPlane] = {}
+
+    def of(self, version: str) -> ControlPlane:
+        if version not in self.started:
+            try:
+                programs = find_programs(version)
+            except UnavailableError as error:
+                unavailable(str(error))
+            plane = ControlPlane(programs, self._folders.mktemp(f"kubernetes-{version}"))
+            self.started[version] = plane
+            plane.start()
+            install_definitions(plane.admin)
+        return self.started[version]
+
+
 @pytest.fixture(scope="session")
-def start_control_plane(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[..., ControlPlane]]:
-    """Starts control planes with the project's definitions; they end with the session."""
-    started: list[ControlPlane] = []
-
-    def start(version: str = NEWEST, *, controllers: bool = True) -> ControlPlane:
-        names = ("kube-apiserver", "kubectl", "kube-controller-manager")
-        try:
-            programs = find_programs(version, names if controllers else names[:1])
-        except UnavailableError as error:
-            unavailable(str(error))
-        folder = tmp_path_factory.mktemp(f"kubernetes-{version}")
-        plane = ControlPlane(programs, folder, controllers=controllers)
-        started.append(plane)
-        plane.start()
-        install_definitions(plane.admin)
-        return plane
-
-    yield start
-    for plane in started:
+def control_planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlanes]:
+    """They end with the session."""
+    planes = ControlPlanes(tmp_path_factory)
+    yield planes
+    for plane in planes.started.values():
         plane.stop()
 
 
@@ -75,24 +79,24 @@ def _is_established(client: Client, name: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def control_plane(start_control_plane: Callable[..., ControlPlane]) -> ControlPlane:
+def control_plane(control_planes: ControlPlanes) -> ControlPlane:
     """The newest version, with the Job controller."""
-    return start_control_plane()
+    return control_planes.of(NEWEST)
 
 
 @pytest.fixture(scope="session", params=[NEWEST, OLDEST] if WHOLE else [NEWEST])
-def server(
-    request: pytest.FixtureRequest, start_control_plane: Callable[..., ControlPlane]
-) -> Client:
+def supported(request: pytest.FixtureRequest, control_planes: ControlPlanes) -> ControlPlane:
+    """The newest version, and where matrices run whole the oldest."""
+    return control_planes.of(request.param)
+
+
+@pytest.fixture
+def server(supported: ControlPlane) -> Client:
     """An administrator's client of each version that is asked for."""
-    if request.param == NEWEST:
-        plane: ControlPlane = request.getfixturevalue("control_plane")
-    else:
-        plane = start_control_plane(request.param, controllers=False)
-    return plane.admin
+    return supported.admin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def admin(control_plane: ControlPlane) -> Client:
     """Who may do everything."""
     return control_plane.admin

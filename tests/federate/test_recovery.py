@@ -43,7 +43,7 @@ class Training:
     """A server in this process, whose rounds a thread makes, and sites in others."""
 
     def __init__(self, folder: Path, *sites: str, **changes: Any) -> None:
-        self.federation = Federation(folder, [*sites, "stranger"])
+        self.federation = Federation(folder, sites)
         self.folder = folder
         self.hold = folder / "hold"
         """While it is there, sites answer nothing from the second round on."""
@@ -130,12 +130,10 @@ def test_a_server_whose_run_the_superlink_does_not_know_any_more_begins_another(
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Training, State]]:
-    """One site works, one is killed in the second round, one sends too much, one is a stranger."""
+    """One site works, one is killed in the second round, one sends too much."""
     with pytest.MonkeyPatch.context() as patch:
         made = a_training(tmp_path_factory.mktemp("troubled"), patch, *TROUBLED, rounds=4)
-        made.federation.key_of("stranger")
-        killed, stranger = made.sites["killed"], made.site("stranger")
-        made.sites["stranger"] = stranger
+        killed = made.sites["killed"]
         made.hold.touch()
         (made.folder / "too-large").write_text("large")
         with made.running() as rounds:
@@ -145,7 +143,6 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trainin
             killed.start()
             # The SuperLink holds a killed node for alive for a minute.
             wait_for(lambda: made.entries("killed") == 2, 40, "it is in again", seen=killed.tail)
-            wait_for(lambda: not stranger.is_running, 180, "the stranger ends", seen=stranger.tail)
             made.hold.unlink()
             state, _ = rounds.result(timeout=120)
         yield made, state
@@ -157,15 +154,6 @@ def test_a_site_that_was_killed_misses_that_round_alone(troubled: tuple[Training
     # The first round does not wait for everyone.
     assert [r.sites for r in state.rounds[1:]] == [["works"], both, both]
     assert "killed" in state.rounds[1].dropped
-
-
-def test_a_site_whose_key_the_server_does_not_know_ends_and_says_so(
-    troubled: tuple[Training, State],
-) -> None:
-    made, state = troubled
-    said = made.sites["stranger"].tail()
-    assert "site stranger: the server does not let it in: is its key known?" in said
-    assert not [r for r in state.rounds if "stranger" in {*r.sites, *r.dropped}]
 
 
 def test_an_update_over_the_limit_crosses_the_superlink_and_costs_itself_alone(

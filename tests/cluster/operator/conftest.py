@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.conftest import ControlPlanes
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.kubelet import FakeKubelet
 from tests.cluster.harness.operator import ACCOUNT
@@ -14,16 +15,17 @@ from tests.cluster.operator.world import World
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_operator_was_refused(control_plane: ControlPlane) -> Iterator[None]:
+def _no_operator_was_refused(control_planes: ControlPlanes) -> Iterator[None]:
     """Over the whole session no operator asked for what it may not do."""
     yield
     refused = [
         event
-        for event in control_plane.audit.events()
+        for plane in control_planes.started.values()
+        for event in plane.audit.events()
         if event.user.endswith(f":{ACCOUNT}")
         and event.resource
         and event.forbidden
-        and control_plane.was_ready(event.time)
+        and plane.was_ready(event.time)
     ]
     assert refused == []
 

@@ -7,9 +7,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.cluster.harness.client import GREEN_JOBS, JOBS
+from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.script import UNTIL_TOLD, Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import SOON, World, joules_of, now, static
+
+
+@pytest.fixture(scope="session")
+def control_plane(supported: ControlPlane) -> ControlPlane:
+    """What the Job controller does is not the same in all versions."""
+    return supported
 
 
 def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: World) -> None:

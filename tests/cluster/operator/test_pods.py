@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.harness.client import QUOTAS
+from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.script import UNTIL_TOLD, Answers, Message, Pending, Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, joules_of
 
 QUICK = {"retries": 1}
+
+
+@pytest.fixture(scope="session")
+def control_plane(supported: ControlPlane) -> ControlPlane:
+    """What the Job controller does is not the same in all versions."""
+    return supported
 
 
 def test_a_pod_that_is_always_interrupted_ends_after_its_retries(world: World) -> None:

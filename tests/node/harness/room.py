@@ -108,7 +108,7 @@ class Room:
         """End all that runs in there and take everything away."""
         assert self._holder.stdin is not None
         self._holder.stdin.close()
-        self._holder.wait(60)
+        self._holder.wait(300)  # images and pods leave gigabytes of small files
 
     def _entrance(self) -> tuple[object, ...]:
         return ("nsenter", "--target", self.pid, "--mount", "--net", "--pid", "--")
