@@ -7,7 +7,6 @@ install comes from a folder of wheels that are checked against `uv.lock`. PyTorc
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,12 +17,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.cache import cache_folder, locked
 from tests.cluster.harness.programs import ROOT, UnavailableError
 
 BASE: Final = "localhost/python:3.11"
@@ -90,7 +89,7 @@ def build_images() -> Archives:
     if missing:
         msg = f"images need more packages: apt-get install {' '.join(missing)}"
         raise UnavailableError(msg)
-    with _locked(_cache() / "lock"):
+    with locked(_cache()):
         base = _archive("base", _hash([f"{_SUITE} {_BASE_PACKAGES}"]), _build_base)
         return Archives(base, _archive_of(OPERATOR), _archive_of(JOBS))
 
@@ -238,18 +237,7 @@ def _hash(parts: Sequence[str]) -> str:
 
 
 def _cache() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "green-training" / "node"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let two sessions build one after the other."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return cache_folder("node")
 
 
 def _tell(text: str) -> None:
