@@ -31,6 +31,8 @@ _BASE_PACKAGES: Final = "python3,python3-venv,ca-certificates,libstdc++6"
 _SUITE: Final = "bookworm"
 _RECIPE: Final = "1"
 """Counts the changes of how the images are made here; another number makes them anew."""
+_KEPT_SECONDS: Final = 3600
+"""An archive outlives its last use so long: another checkout's node may be about to load it."""
 _SHARED_SOURCES: Final = (
     "pyproject.toml",
     "uv.lock",
@@ -114,17 +116,19 @@ def _archive_of(image: Image) -> Path:
 
 
 def _archive(name: str, digest: str, build: Callable[[Path], None]) -> Path:
-    """The archive of that content, built where there is none; older ones of the name go."""
+    """The archive of that content, built where there is none; others of the name go in time."""
     path = _cache() / f"{name}-{digest}.tar"
     if not path.exists():
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=_cache()) as folder:
             half = Path(folder) / "image.tar"
             build(half)
-            for old in _cache().glob(f"{name}-*.tar"):
-                old.unlink()
             half.rename(path)  # whole or not at all
         _tell(f"{name} image after {time.monotonic() - started:.0f} s")
+    path.touch()
+    for old in _cache().glob(f"{name}-*.tar"):
+        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            old.unlink()
     return path
 
 
