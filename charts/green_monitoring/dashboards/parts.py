@@ -19,6 +19,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from green_api.base import Signal
 
 TAG: Final = "green-training"
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -138,6 +139,8 @@ def lines(
         builder.draw_style(common_models.GraphDrawStyle.BARS).interval(bars_of)
     if stacked:
         builder.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
+    if bars_of and any("{{signal}}" in query.legend for query in panel.queries):
+        _side_by_side(builder)
     builder.tooltip(
         common.VizTooltipOptions()
         .mode(common_models.TooltipDisplayMode.MULTI)
@@ -148,6 +151,24 @@ def lines(
     _colour(builder, panel)
     built: timeseries.Panel = builder
     return built
+
+
+def _side_by_side(builder: timeseries.Panel) -> None:
+    """Two kinds of intensity do not add up: each has a stack of bars of its own.
+
+    Grafana draws all stacks at one place. Those of life-cycle and of direct intensity, which
+    installations have together, are moved to either side of it.
+    """
+    for signal in Signal:
+        properties = {
+            "stacking": {"mode": "normal", "group": signal},
+            "barAlignment": -1 if signal.endswith("Lifecycle") else 1,
+            "barWidthFactor": 0.4,
+        }
+        builder.override_by_regexp(
+            rf"/\({signal}\)$/",
+            [models.DynamicConfigValue(f"custom.{name}", v) for name, v in properties.items()],
+        )
 
 
 _SIGNED: Final = [

@@ -122,10 +122,10 @@ def sustainability() -> dashboard.Dashboard:
             [Query(kilowatt_hours(used(ENERGY, "1d", "provenance")), "{{provenance}}")],
         ), stacked=True, bars_of="1d"),
         lines(Panel(
-            "Emissions by day", "Location-based, by zone, each from zero on: two kinds of "
-            "intensity do not add up. A bar is the day that ends there.", GRAMS,
+            "Emissions by day", "Location-based, by zone; two kinds of intensity do not add up and "
+            "stand side by side. The bars are the day that ends there.", GRAMS,
             [Query(used(EMISSIONS, "1d", "zone, signal"), "{{zone}} ({{signal}})")],
-        ), bars_of="1d"),
+        ), stacked=True, bars_of="1d"),
         ranking(Panel(
             "Energy by namespace", "Of the time shown, measured, attributed and estimated.",
             KILOWATT_HOURS,

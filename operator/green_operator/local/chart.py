@@ -10,6 +10,7 @@ from typing import Final
 
 from rich.text import Text
 
+from green_operator.local.picture import picture
 from green_operator.plan.types import Slot, Window
 from green_operator.plan.windows import cover, overlap, weighted_mean
 
@@ -83,35 +84,27 @@ def in_columns(columns: Sequence[tuple[float, str]], top: float, height: int) ->
 def to_png(chart: Chart, path: Path) -> None:
     """The same as a picture."""
     # Imported here: half a second that only a picture needs.
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     from matplotlib import dates
-    from matplotlib import pyplot as plt
 
     covered, _ = cover(chart.slots, chart.start, chart.end)
     times = [s.start for s in covered] + [chart.end]
     grams = [s.intensity.grams_per_kilowatt_hour for s in covered]
-    figure, axes = plt.subplots(figsize=(9, 3.6), dpi=150, layout="constrained")
-    axes.stairs(
-        grams, dates.date2num(times), baseline=None, color="#6b7280", linewidth=1.6,
-        label="intensity",
-    )  # fmt: skip
-    for index, window in enumerate(chart.windows):
-        parts = overlap(covered, window)
-        edges = [p.start for p in parts] + [window.end]
-        values = [p.intensity.grams_per_kilowatt_hour for p in parts]
+    with picture(chart.title, path) as axes:
         axes.stairs(
-            values, dates.date2num(edges), fill=True, color="#16a34a", alpha=0.75,
-            label="job ran" if index == 0 else None,
+            grams, dates.date2num(times), baseline=None, color="#6b7280", linewidth=1.6,
+            label="intensity",
         )  # fmt: skip
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(dates.date2num(chart.start), dates.date2num(chart.end))
-    axes.set_ylabel("gCO2e/kWh")
-    axes.set_title(chart.title, loc="left", fontsize=11)
-    axes.xaxis_date()
-    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
-    figure.savefig(path)
-    plt.close(figure)
+        for index, window in enumerate(chart.windows):
+            parts = overlap(covered, window)
+            edges = [p.start for p in parts] + [window.end]
+            values = [p.intensity.grams_per_kilowatt_hour for p in parts]
+            axes.stairs(
+                values, dates.date2num(edges), fill=True, color="#16a34a", alpha=0.75,
+                label="job ran" if index == 0 else None,
+            )  # fmt: skip
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(dates.date2num(chart.start), dates.date2num(chart.end))
+        axes.set_ylabel("gCO2e/kWh")
+        axes.xaxis_date()
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

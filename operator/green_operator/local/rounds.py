@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from green_operator.local.chart import in_columns
+from green_operator.local.picture import picture
 
 _HEIGHT: Final = 6
 
@@ -41,19 +42,11 @@ def accuracies_in_terminal(accuracies: Sequence[float], width: int) -> Text:
 def accuracies_to_png(accuracies: Sequence[float], title: str, path: Path) -> None:
     """The same as a picture."""
     # Imported here: half a second that only a picture needs.
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = plt.subplots(figsize=(9, 3.6), dpi=150, layout="constrained")
     rounds = range(1, len(accuracies) + 1)
-    axes.plot(rounds, [100 * a for a in accuracies], color="#16a34a", marker="o", markersize=4)
-    axes.set_xlabel("round")
-    axes.set_ylabel("test accuracy in %")
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
-    plt.close(figure)
+    with picture(title, path) as axes:
+        axes.plot(rounds, [100 * a for a in accuracies], color="#16a34a", marker="o", markersize=4)
+        axes.set_xlabel("round")
+        axes.set_ylabel("test accuracy in %")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))

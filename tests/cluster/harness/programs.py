@@ -65,10 +65,11 @@ def _tool(name: str, assets: str | None, package: str) -> Path:
 
 
 def _build(version: str, names: list[str]) -> dict[str, Path]:
-    command = [sys.executable, str(ROOT / "scripts" / "build_kubernetes.py")]
+    command = [sys.executable, "-m", "scripts.build_kubernetes"]
     last = ""
     with subprocess.Popen(
         [*command, "--version", version, *names],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -7,7 +7,6 @@ install comes from a folder of wheels that are checked against `uv.lock`. PyTorc
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,12 +17,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.cache import cache_folder, locked
 from tests.cluster.harness.programs import ROOT, UnavailableError
 
 BASE: Final = "localhost/python:3.11"
@@ -32,6 +31,8 @@ _BASE_PACKAGES: Final = "python3,python3-venv,ca-certificates,libstdc++6"
 _SUITE: Final = "bookworm"
 _RECIPE: Final = "1"
 """Counts the changes of how the images are made here; another number makes them anew."""
+_KEPT_SECONDS: Final = 3600
+"""An archive outlives its last use so long: another checkout's node may be about to load it."""
 _SHARED_SOURCES: Final = (
     "pyproject.toml",
     "uv.lock",
@@ -90,7 +91,7 @@ def build_images() -> Archives:
     if missing:
         msg = f"images need more packages: apt-get install {' '.join(missing)}"
         raise UnavailableError(msg)
-    with _locked(_cache() / "lock"):
+    with locked(_cache()):
         base = _archive("base", _hash([f"{_SUITE} {_BASE_PACKAGES}"]), _build_base)
         return Archives(base, _archive_of(OPERATOR), _archive_of(JOBS))
 
@@ -115,17 +116,19 @@ def _archive_of(image: Image) -> Path:
 
 
 def _archive(name: str, digest: str, build: Callable[[Path], None]) -> Path:
-    """The archive of that content, built where there is none; older ones of the name go."""
+    """The archive of that content, built where there is none; others of the name go in time."""
     path = _cache() / f"{name}-{digest}.tar"
     if not path.exists():
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=_cache()) as folder:
             half = Path(folder) / "image.tar"
             build(half)
-            for old in _cache().glob(f"{name}-*.tar"):
-                old.unlink()
             half.rename(path)  # whole or not at all
         _tell(f"{name} image after {time.monotonic() - started:.0f} s")
+    path.touch()
+    for old in _cache().glob(f"{name}-*.tar"):
+        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            old.unlink()
     return path
 
 
@@ -238,18 +241,7 @@ def _hash(parts: Sequence[str]) -> str:
 
 
 def _cache() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "green-training" / "node"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let two sessions build one after the other."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return cache_folder("node")
 
 
 def _tell(text: str) -> None:

@@ -46,7 +46,8 @@ def find_node_programs() -> tuple[Programs, Path]:
 
 def _find_coredns() -> Path:
     script = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "build_coredns.py")],
+        [sys.executable, "-m", "scripts.build_coredns"],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     )
