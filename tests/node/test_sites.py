@@ -1,4 +1,4 @@
-"""Federated jobs in real pods: a server and two sites, over Flower from the jobs' image."""
+"""Federated jobs in real pods: a server and two sites, over Flower, under default deny."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.cluster.harness.waiting import wait_for
 from tests.node.harness.beyond import counting
 from tests.node.harness.cluster import JOB_LABEL, TEAM, Cluster, static
 from tests.node.harness.history import PodHistory
+from tests.node.harness.policies import Enforcer, deny_all
 
 _SITES: Final = ("a", "b")
 _ROUNDS: Final = 8
@@ -76,7 +77,7 @@ def _rounds(cluster: Cluster, name: str) -> int:
 def _wait_rounds(cluster: Cluster, name: str, count: int) -> None:
     wait_for(
         lambda: _rounds(cluster, name) >= count, _PATIENCE, f"{name} has made {count} rounds",
-        seen=lambda: cluster.explain(name), pause=0.5,
+        seen=lambda: cluster.explain(name), pause=1.5,
     )  # fmt: skip
 
 
@@ -99,7 +100,9 @@ def test_rounds_survive_suspension_and_the_loss_of_a_site_and_no_stranger_gets_i
 ) -> None:
     name = "ward"
     cluster.set_grid(cluster.set_trace("later", [500.0] * 3 + [100.0] * 27))
-    with counting(cluster.room) as packets:
+    cluster.apply(deny_all(TEAM))
+    enforcer = Enforcer(cluster.admin, cluster.room)
+    with counting(cluster.room) as packets, enforcer.enforcing():
         _federate(cluster, name, _SITES, rounds=_ROUNDS, minSites=2)
         cluster.wait(name, "Planned")
         wait_for(lambda: len(cluster.runs(name)) == 3, 60, "a Job for each role")
@@ -124,6 +127,7 @@ def test_rounds_survive_suspension_and_the_loss_of_a_site_and_no_stranger_gets_i
         wait_for(lambda: _last_codes(history, name) == {"server": 0, "a": 0, "b": 0}, 60,
                  "each role ends with 0", seen=lambda: history.exit_codes(name))  # fmt: skip
         assert packets() == 0, "something left the cluster"
+    cluster.kubectl("delete", "networkpolicy", "deny-all", "-n", TEAM)
     assert len(cluster.runs(name)) == 3
     assert status["result"]["final"]["accuracy"] > 0.8
     rows = {row["name"]: row for row in status["roles"]}

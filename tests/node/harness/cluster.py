@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -294,11 +293,13 @@ class Cluster:
         return self.asked(addresses[0]).get("percentage")
 
     def asked(self, address: str) -> Object:
-        """The progress that a pod tells, as the operator asks for it."""
+        """The progress that a pod tells, asked for by the operator's pod, which policies allow."""
+        code = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
         url = f"http://{address}:{DEFAULT_PORT}{PROGRESS_PATH}?after=0"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            progress: Object = json.load(answer)["progress"]
-            return progress
+        operator = self.operator_pods()[0]["metadata"]["name"]
+        inside = ("exec", "-n", OPERATOR_NAMESPACE, operator, "--")
+        progress: Object = json.loads(self.kubectl(*inside, "python", "-c", code, url))["progress"]
+        return progress
 
     def explain(self, name: str) -> str:
         """All that may tell why something did not come."""
