@@ -450,11 +450,7 @@ def test_sites_reach_servers_of_their_namespace_and_nothing_else_does(helm4: Hel
 
 
 def test_policies_can_be_narrowed(helm4: Helm) -> None:
-    values = {
-        "networkPolicy": RICH["networkPolicy"],
-        "config": {"podNetworks": ["10.42.0.0/16"]},
-    }
-    policies = _policies(helm4, values)
+    policies = _policies(helm4, {"networkPolicy": RICH["networkPolicy"]})
     assert is_allowed(policies, _MONITORING, _OPERATOR, 8080)
     assert is_allowed(policies, _TEST, _OPERATOR, 8080)
     assert not is_allowed(policies, End("10.1.0.7", "team-b"), _OPERATOR, 8080)
