@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     GetJsonSchemaHandler,
     PlainSerializer,
     StringConstraints,
@@ -203,6 +204,13 @@ ZoneName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=63)
 ]
 """A grid zone's name: an object's name, so lower case (``gb``), and short enough for a label."""
+LabelSelector = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=317)],
+        Annotated[str, StringConstraints(max_length=63)],
+    ],
+    Field(max_length=16),
+]
 
 
 @dataclass(frozen=True)

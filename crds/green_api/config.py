@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
 from green_api import GROUP
-from green_api.base import DnsLabel, DnsSubdomain, Duration, Model, Rule
+from green_api.base import DnsLabel, DnsSubdomain, Duration, LabelSelector, Model, Rule
 from green_api.errors import InvalidManifestError
-from green_api.job import EnvVar, LabelSelector, Toleration
+from green_api.job import EnvVar, Toleration
 from green_api.problems import describe_problems
 
 

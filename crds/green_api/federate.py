@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints
 from green_api.base import (
     DnsSubdomain,
     Duration,
+    LabelSelector,
     Model,
     Rule,
     ZoneName,
@@ -118,6 +119,8 @@ class Site(Model):
     """The PersistentVolumeClaim with its data, in the job's namespace."""
     zone: ZoneName | None = None
     """The grid zone that it runs in; by default the job's."""
+    node_selector: LabelSelector = {}
+    """Labels that its node must have, beside those of the zone and over those of `spec.pod`."""
     resources: Resources | None = None
     """What its pod reserves; by default what the job does."""
 

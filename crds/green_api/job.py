@@ -13,6 +13,7 @@ from green_api.base import (
     DnsLabel,
     DnsSubdomain,
     Duration,
+    LabelSelector,
     Model,
     Resource,
     Rule,
@@ -164,15 +165,6 @@ class Toleration(Model):
     """The taint's value."""
     effect: TaintEffect | None = None
     """The taint's effect; absent: all effects."""
-
-
-LabelSelector = Annotated[
-    dict[
-        Annotated[str, StringConstraints(max_length=317)],
-        Annotated[str, StringConstraints(max_length=63)],
-    ],
-    Field(max_length=16),
-]
 
 
 class Pod(Model):

@@ -139,6 +139,8 @@ def test_it_is_said_why_there_is_nothing_to_read(make_author: Callable[..., Auth
     said = author.error("fetch", "tune")
     assert "has no claim (spec.storage)" in said
     assert f"kubectl logs -n {author.namespace} -l greentraining.io/job=tune" in said
+    said = author.error("logs", "tune", "--role", "north")
+    assert said == "--role: 'north': job 'tune' has no such role: it has no roles"
     assert author.helpers == []
 
 

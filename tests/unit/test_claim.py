@@ -28,6 +28,7 @@ from green_operator.cli.claim_files import (
 from green_operator.cli.claim_pod import reader_pod
 from green_operator.cli.kubectl import stored_job
 from green_operator.cli.logs import printable_lines
+from green_operator.objects.names import ROLE_LABEL
 from green_operator.objects.run import run_job
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,30 @@ def test_the_helper_pod_as_it_is_made() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text(), "UPDATE_GOLDEN=1 takes the new one"
+
+
+def test_a_sites_own_claim_is_read_beside_its_pod() -> None:
+    task = {
+        "model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 2, "minSites": 1,
+        "sites": [{"name": "north", "claimName": "data-north"}],
+    }  # fmt: skip
+    body = manifest(task={"federate": task})
+    body["metadata"] = {
+        "name": "ward", "namespace": "team-a", "uid": UID,
+        "creationTimestamp": "2026-06-01T00:00:00Z", "generation": 1,
+    }  # fmt: skip
+    job = GreenTrainingJob.parse(body, "test")
+    run = run_job(job, 1, OperatorConfig(), DEFAULT_POWER, "server", "token")
+    seen = {}
+    for role in ("", "server", "north"):
+        spec = reader_pod("read", stored_job(body), run, role)["spec"]
+        (volume,) = spec["volumes"]
+        (term,) = spec["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        labels = term["podAffinityTerm"]["labelSelector"]["matchLabels"]
+        seen[role] = (volume["persistentVolumeClaim"]["claimName"], labels.get(ROLE_LABEL))
+    assert seen == {
+        "": ("models", None), "server": ("models", "server"), "north": ("data-north", "north"),
+    }  # fmt: skip
 
 
 # -- the stream

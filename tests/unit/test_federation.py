@@ -10,7 +10,7 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
-from green_api.config import OperatorConfig
+from green_api.config import OperatorConfig, PodDefaults
 from green_api.contract import Federation, TaskDocument
 from green_api.errors import UserError
 from green_api.job import GreenTrainingJob
@@ -19,7 +19,7 @@ from green_operator.objects.credentials import make_credentials
 from green_operator.objects.federation import run_secrets, run_service, server_hosts
 from green_operator.objects.names import TASK_ANNOTATION
 from green_operator.objects.observed import run_record
-from green_operator.objects.run import run_job
+from green_operator.objects.run import node_selector, run_job
 
 from tests.unit.factories import T0, manifest
 
@@ -32,9 +32,9 @@ SITES = [
 ]
 
 
-def job(name: str = "ward", **federate: Any) -> GreenTrainingJob:
+def job(name: str = "ward", pod: dict[str, Any] | None = None, **federate: Any) -> GreenTrainingJob:
     task = {"model": {"builtin": "digits-cnn"}, "data": {"builtin": "digits"}, "rounds": 2}
-    body = manifest(task={"federate": {**task, **({"sites": SITES} | federate)}})
+    body = manifest(task={"federate": {**task, **({"sites": SITES} | federate)}}, pod=pod or {})
     body["metadata"] = {
         "name": name, "namespace": "team-a", "uid": UID,
         "creationTimestamp": "2026-06-01T00:00:00Z", "generation": 1,
@@ -94,6 +94,27 @@ def test_a_simulated_site_works_on_the_jobs_own_claim() -> None:
     spec = role_job("site-1", trial)["spec"]["template"]["spec"]
     claims = [v["persistentVolumeClaim"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
     assert claims == [{"claimName": "models"}]
+
+
+def test_a_site_may_want_nodes_of_its_own() -> None:
+    """Its labels go over those of all pods, and give way to those of the zone and the administrator."""
+    sites = [
+        {**SITES[0], "nodeSelector": {"ward": "north", "disk": "ssd", "pool": "mine"}},
+        SITES[1],
+    ]
+    made = job(sites=sites, pod={"nodeSelector": {"disk": "hdd"}})
+    defaults = PodDefaults.model_validate({"nodeSelector": {"pool": "green"}})
+    labels = {
+        role: node_selector(made, defaults, role, {"region": "gb"}) for role in made.spec.task.roles
+    }
+    common = {"region": "gb", "pool": "green"}
+    assert labels == {
+        "server": {"disk": "hdd", **common},
+        "north": {"ward": "north", "disk": "ssd", **common},
+        "south": {"disk": "hdd", **common},
+    }
+    spec = role_job("north", made)["spec"]["template"]["spec"]
+    assert spec["nodeSelector"]["ward"] == "north"
 
 
 def test_a_job_of_a_role_is_told_from_another_one() -> None:

@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import IO, Any, Final, NoReturn, cast
 
+from green_api.task import ONLY_ROLE
+
 from green_operator.cli.claim_files import BrokenStreamError, ClaimFile, claim_files
 from green_operator.cli.claim_pod import CLAIM_DIR, LONGEST, reader_pod
 from green_operator.cli.kubectl import (
@@ -25,7 +27,7 @@ from green_operator.cli.kubectl import (
     refusal,
 )
 from green_operator.lifecycle.text import printable
-from green_operator.objects.names import JOB_LABEL, folder_name
+from green_operator.objects.names import JOB_LABEL, folder_name, role_folder
 
 _START_SECONDS: Final = 120
 _PAUSE_SECONDS: Final = 0.5
@@ -85,23 +87,23 @@ class Claim:
 
 
 @contextmanager
-def open_claim(cluster: Cluster, job: StoredJob) -> Iterator[Claim]:
-    """A pod that reads the job's claim; it is deleted however this ends.
+def open_claim(cluster: Cluster, job: StoredJob, role: str = ONLY_ROLE) -> Iterator[Claim]:
+    """A pod that reads the claim of a job's role; it is deleted however this ends.
 
     Raises:
         ClusterError: nothing can lie there yet, or the pod cannot be made or does not start; the
             message says why and what to do.
 
     """
-    run = _run(cluster, job)
+    run = _run(cluster, job, role)
     name = f"{job.name}-read-{secrets.token_hex(3)}"
     pods = f"/api/v1/namespaces/{job.namespace}/pods"
     is_made = True
     with _signals(_unwind):
         try:
-            _create(cluster, pods, reader_pod(name, job, run))
+            _create(cluster, pods, reader_pod(name, job, run, role))
             _wait(cluster, f"{pods}/{name}", name)
-            yield Claim(cluster, job.namespace, name, _folder(job))
+            yield Claim(cluster, job.namespace, name, _folder(job, role))
         except _NoPodError:
             # The answer may have been lost, and then the pod is there all the same.
             is_made = False
@@ -111,9 +113,9 @@ def open_claim(cluster: Cluster, job: StoredJob) -> Iterator[Claim]:
                 _delete(cluster, pods, job.namespace, name, tells=is_made)
 
 
-def _run(cluster: Cluster, job: StoredJob) -> Mapping[str, Any]:
+def _run(cluster: Cluster, job: StoredJob, role: str) -> Mapping[str, Any]:
     """The Job of the job's run, whose image reads the claim."""
-    if job.claim is None:
+    if job.claim_of(role) is None:
         msg = (
             f"job {job.name!r} has no claim (spec.storage), so what it wrote is in its pods: "
             f"kubectl logs -n {job.namespace} -l {JOB_LABEL}={job.name}"
@@ -130,19 +132,20 @@ def _run(cluster: Cluster, job: StoredJob) -> Mapping[str, Any]:
     except NotFoundError:
         msg = (
             f"the Job {name} of the run is gone, and with it the image to read the claim with; "
-            f"mount claim {job.claim!r} in a pod of your own: the files are in {_folder(job)}/"
+            f"mount claim {job.claim_of(role)!r} in a pod of your own: the files are in "
+            f"{_folder(job, role)}/"
         )
         raise ClusterError(msg) from None
 
 
-def _folder(job: StoredJob) -> PurePosixPath:
-    """Where the status says that the report is; before that, where the job writes."""
+def _folder(job: StoredJob, role: str) -> PurePosixPath:
+    """Where the status says that the report is, or where the job writes; below it a site's."""
     path = job.status.report_path if job.status is not None else None
     folder = PurePosixPath(path).parent if path else PurePosixPath(folder_name(job.name, job.uid))
     if folder.is_absolute() or ".." in folder.parts:
         msg = f"status.reportPath: {path!r}: is not on the claim; the job's own image wrote it"
         raise ClusterError(msg)
-    return folder
+    return PurePosixPath(role_folder(str(folder), role))
 
 
 def _create(cluster: Cluster, pods: str, pod: Mapping[str, Any]) -> None:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 from green_api import API_VERSION
+from green_api.task import ONLY_ROLE
 
 from green_operator.cli.kubectl import StoredJob
-from green_operator.objects.names import JOB_LABEL
+from green_operator.objects.names import JOB_LABEL, ROLE_LABEL
 
 READER: Final = "reader"
 CLAIM_DIR: Final = "/claim"
@@ -17,13 +18,16 @@ LONGEST: Final = timedelta(hours=1)
 """The pod ends by itself after this, should nobody delete it."""
 
 
-def reader_pod(name: str, job: StoredJob, run: Mapping[str, Any]) -> dict[str, Any]:
+def reader_pod(
+    name: str, job: StoredJob, run: Mapping[str, Any], role: str = ONLY_ROLE
+) -> dict[str, Any]:
     """A pod that waits to be asked, with the claim mounted read-only and no token.
 
     Args:
         name: of the pod.
         job: whose claim it reads; it has one.
         run: the Job of one of its runs: its image has Python, and has been pulled before.
+        role: of a federated job: whose claim.
 
     """
     template = run["spec"]["template"]["spec"]
@@ -36,7 +40,7 @@ def reader_pod(name: str, job: StoredJob, run: Mapping[str, Any]) -> dict[str, A
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": template["securityContext"],
-        "affinity": {"podAffinity": _beside(job.name)},
+        "affinity": {"podAffinity": _beside(job.name, role)},
         "containers": [
             {
                 "name": READER,
@@ -61,7 +65,7 @@ def reader_pod(name: str, job: StoredJob, run: Mapping[str, Any]) -> dict[str, A
                 },
             }
         ],
-        "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": job.claim}}],
+        "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": job.claim_of(role)}}],
         # The volume may be where only those go who tolerate it; the node's GPUs are not needed.
         "tolerations": template.get("tolerations"),
         "imagePullSecrets": template.get("imagePullSecrets"),
@@ -90,10 +94,11 @@ def reader_pod(name: str, job: StoredJob, run: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _beside(job: str) -> dict[str, Any]:
+def _beside(job: str, role: str) -> dict[str, Any]:
     """Rather on the node of the pod that works: many volumes are on one node at a time."""
+    labels = {JOB_LABEL: job, **({ROLE_LABEL: role} if role else {})}
     term = {
-        "labelSelector": {"matchLabels": {JOB_LABEL: job}},
+        "labelSelector": {"matchLabels": labels},
         "topologyKey": "kubernetes.io/hostname",
     }
     return {

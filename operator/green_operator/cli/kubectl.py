@@ -68,6 +68,12 @@ class StoredJob:
         name = (self.spec.get("storage") or {}).get("claimName")
         return None if name is None else str(name)
 
+    def claim_of(self, role: str) -> str | None:
+        """The claim that a role works on: a site's own, else the job's."""
+        sites = ((self.spec.get("task") or {}).get("federate") or {}).get("sites") or ()
+        own = [str(site["claimName"]) for site in sites if site.get("name") == role]
+        return own[0] if own else self.claim
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Annotated, Final
 
 import typer
+from green_api.task import ONLY_ROLE
 
 from green_operator.cli.claim import open_claim
 from green_operator.cli.claim_files import Content
-from green_operator.cli.kubectl import Cluster, ClusterError
+from green_operator.cli.kubectl import Cluster, ClusterError, StoredJob
 from green_operator.cli.options import Context, Kubeconfig, Namespace
 
 _LONGEST_LINE: Final = 64 * 1024
@@ -22,6 +23,9 @@ _ESCAPE: Final = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\
 
 def logs(
     name: Annotated[str, typer.Argument(help="The job.")],
+    role: Annotated[
+        str, typer.Option(help="Of a federated job the site; by default its server.")
+    ] = ONLY_ROLE,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -33,8 +37,9 @@ def logs(
     """
     cluster = Cluster.open(namespace, context, kubeconfig)
     job = cluster.job(name)
+    _check_role(job, role)
     has_any = False
-    with open_claim(cluster, job) as claim, claim.read("logs") as files:
+    with open_claim(cluster, job, role) as claim, claim.read("logs") as files:
         for file in files:
             has_any = True
             head = f"==> attempt {file.path.stem}, last written {file.modified:%Y-%m-%d %H:%M} UTC"
@@ -42,8 +47,18 @@ def logs(
             sys.stdout.writelines(printable_lines(file.content))
             sys.stdout.flush()
     if not has_any:
-        msg = f"job {name!r}: no attempt has left a log on claim {job.claim!r} yet"
+        msg = f"job {name!r}: no attempt has left a log on claim {job.claim_of(role)!r} yet"
         raise ClusterError(msg)
+
+
+def _check_role(job: StoredJob, role: str) -> None:
+    rows = job.status.roles if job.status is not None else None
+    names = [row.name for row in rows or ()]
+    if role == ONLY_ROLE or role in names:
+        return
+    has = f"its roles are {', '.join(names)}" if names else "it has no roles"
+    msg = f"--role: {role!r}: job {job.name!r} has no such role: {has}"
+    raise ClusterError(msg)
 
 
 def printable_lines(content: Content) -> Iterator[str]:

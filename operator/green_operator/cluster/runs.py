@@ -118,7 +118,7 @@ class Runs:
         if not desired.suspend and zone is not None and run.zone is None:
             patch["metadata"]["annotations"] = {ZONE_ANNOTATION: zone}
             if selector := self.zones.selector(zone):
-                merged = node_selector(seen.job, self.config.jobs, selector)
+                merged = node_selector(seen.job, self.config.jobs, run.role, selector)
                 patch["spec"]["template"] = {"spec": {"nodeSelector": merged}}
         try:
             body = await self.api.patch(RUNS, run.namespace, run.name, patch)

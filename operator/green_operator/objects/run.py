@@ -23,7 +23,7 @@ from green_api.contract import (
     Federation,
     TaskDocument,
 )
-from green_api.federate import SERVER
+from green_api.federate import SERVER, Site
 from green_api.job import GreenTrainingJob
 from green_api.task import ONLY_ROLE
 
@@ -158,10 +158,12 @@ _FAILURE_RULES: Final = [
 
 
 def node_selector(
-    job: GreenTrainingJob, defaults: PodDefaults, zone: Mapping[str, str]
+    job: GreenTrainingJob, defaults: PodDefaults, role: str, zone: Mapping[str, str]
 ) -> dict[str, str]:
-    """Labels of the nodes that may run the job: the author's give way to zone and administrator."""
-    return {**job.spec.pod.node_selector, **zone, **defaults.node_selector}
+    """Labels of the nodes that may run a role: the author's give way to zone and administrator."""
+    site = _site(job, role)
+    own = site.node_selector if site is not None else {}
+    return {**job.spec.pod.node_selector, **own, **zone, **defaults.node_selector}
 
 
 def _pod(job: GreenTrainingJob, defaults: PodDefaults, role: str, secret: str) -> Object:
@@ -185,7 +187,7 @@ def _pod(job: GreenTrainingJob, defaults: PodDefaults, role: str, secret: str) -
         "containers": [_container(job, defaults, role)],
         "volumes": [*volumes, *defaults.volumes],
         "tolerations": [t.to_wire() for t in (*defaults.tolerations, *pod.tolerations)],
-        "nodeSelector": node_selector(job, defaults, {}),
+        "nodeSelector": node_selector(job, defaults, role, {}),
         "imagePullSecrets": [{"name": name} for name in pod.image_pull_secrets],
     }
     if pod.priority_class_name is not None:
@@ -267,11 +269,14 @@ def _claim(job: GreenTrainingJob, role: str) -> Object:
 
 def claim_of(job: GreenTrainingJob, role: str) -> str | None:
     """The claim that a role works on: a site's own, else the job's."""
-    federate = job.spec.task.federate
-    site = federate.site(role) if federate is not None else None
-    if site is not None:
+    if (site := _site(job, role)) is not None:
         return site.claim_name
     return job.spec.storage.claim_name if job.spec.storage is not None else None
+
+
+def _site(job: GreenTrainingJob, role: str) -> Site | None:
+    federate = job.spec.task.federate
+    return federate.site(role) if federate is not None else None
 
 
 def _credentials(secret: str) -> Object:
