@@ -2,8 +2,9 @@
 
     python -m scripts.build_coredns [--version 1.12.4]
 
-With the plugins that names in a cluster need and no others, which is several times quicker than the
-whole. The program is $XDG_CACHE_HOME/green-training/coredns/VERSION/coredns.
+With the plugins that names in a cluster need, one that makes up all others, and no more, which is
+several times quicker than the whole. The program is
+$XDG_CACHE_HOME/green-training/coredns/VERSION-PLUGINS/coredns.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scripts.build_kubernetes import Go, tell
 from scripts.cache import cache_folder, locked
 
 DEFAULT_VERSION = "1.12.4"
-_PLUGINS = ("bind", "cache", "errors", "kubernetes")
+_PLUGINS = ("bind", "cache", "errors", "template", "kubernetes")
 _MAIN = """package main
 
 import (
@@ -43,7 +44,7 @@ def build(version: str) -> Path:
         subprocess.CalledProcessError: Go refused; it has told why on standard error.
 
     """
-    program = cache_folder("coredns", version) / "coredns"
+    program = cache_folder("coredns", "-".join([version, *_PLUGINS])) / "coredns"
     with locked(program.parent):
         if not program.exists():
             _build(version, program)

@@ -19,7 +19,7 @@ import yaml
 from green_api.contract import DEFAULT_PORT, PROGRESS_PATH, JournalEntry
 
 from tests.chart.helm import PREVIOUS
-from tests.cluster.harness.client import LEASES, PODS, Object
+from tests.cluster.harness.client import CRDS, LEASES, PODS, Object
 from tests.cluster.harness.programs import ROOT
 from tests.cluster.harness.waiting import wait_for
 from tests.node.harness.cluster import (
@@ -368,6 +368,7 @@ def test_what_is_left_after_an_uninstall_is_as_documented(
     assert cluster.admin.find(LEASES, "green-training-operator", OPERATOR_NAMESPACE)
     assert cluster.status(running)["state"] == "Running"
     cluster.install(PREVIOUS)
+    assert "federate" not in _tasks(cluster), "the definitions are the previous ones"
     cluster.set_grid(static(100))
 
 
@@ -377,10 +378,20 @@ def test_an_upgrade_in_mid_run_costs_nothing(cluster: Cluster, history: PodHisto
     folder = _train(cluster, name, epochs=200)
     wait_for(lambda: len(_journal(folder)) > 2, 180, "it works")
     cluster.install()
+    assert "federate" in _tasks(cluster)
+    cluster.suspend("left-waiting", False)
     status = cluster.wait(name, "Succeeded", timeout=_PATIENCE)
     assert history.exit_codes(name) == [0]
     assert len(cluster.runs(name)) == 1
     assert status["run"]["attempts"] == 1
     _check_energy(status, folder, grams=100)
-    # What ended while there was no operator is told by the next one.
+    # What ended while there was no operator is told by the next one, what waited goes on.
+    cluster.wait("left-waiting", "Succeeded", timeout=_PATIENCE)
     assert cluster.wait("unwatched", "Succeeded")["run"]["attempts"] == 1
+
+
+def _tasks(cluster: Cluster) -> Object:
+    """The kinds of tasks that the API server knows."""
+    served = cluster.admin.get(CRDS, "greentrainingjobs.greentraining.io")["spec"]["versions"][0]
+    spec = served["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return dict(spec["task"]["properties"])

@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.harness.client import SECRETS, Object
 from tests.cluster.harness.waiting import wait_for
 from tests.node.harness.beyond import counting
-from tests.node.harness.cluster import JOB_LABEL, TEAM, Cluster, static
+from tests.node.harness.cluster import JOB_LABEL, OPERATOR_NAMESPACE, TEAM, Cluster, static
 from tests.node.harness.history import PodHistory
 from tests.node.harness.policies import Enforcer, deny_all
 
@@ -127,8 +127,14 @@ def test_rounds_survive_suspension_and_the_loss_of_a_site_and_no_stranger_gets_i
         wait_for(lambda: _last_codes(history, name) == {"server": 0, "a": 0, "b": 0}, 60,
                  "each role ends with 0", seen=lambda: history.exit_codes(name))  # fmt: skip
         assert packets() == 0, "something left the cluster"
+        _call_home(cluster)
+        assert packets() > 0, "what leaves is not counted"
     cluster.kubectl("delete", "networkpolicy", "deny-all", "-n", TEAM)
     assert len(cluster.runs(name)) == 3
+    # Each attempt left its log, on the claim of its role.
+    for role, attempts in (("server", 2), ("a", 2), ("b", 3)):
+        said = cluster.green("logs", name, "--role", role)
+        assert said.count("==> attempt") == attempts, said
     assert status["result"]["final"]["accuracy"] > 0.8
     rows = {row["name"]: row for row in status["roles"]}
     assert [row["state"] for row in rows.values()] == ["Ended"] * 3
@@ -140,6 +146,17 @@ def test_rounds_survive_suspension_and_the_loss_of_a_site_and_no_stranger_gets_i
     assert [path.name for path in written] == [
         f"{name}-{cluster.runs(name)[0]['metadata']['ownerReferences'][0]['uid'][:5]}"
     ]
+
+
+def _call_home(cluster: Cluster) -> None:
+    """As Flower's telemetry would."""
+    code = (
+        "import socket\n"
+        "try: socket.create_connection(('telemetry.flower.ai', 443), 1)\n"
+        "except OSError: pass\n"
+    )
+    operator = cluster.operator_pods()[0]["metadata"]["name"]
+    cluster.kubectl("exec", "-n", OPERATOR_NAMESPACE, operator, "--", "python", "-c", code)
 
 
 def _last_codes(history: PodHistory, name: str) -> dict[str, int | None]:

@@ -15,7 +15,10 @@ _SERVICES: Final = "10.96.0.0/16"
 
 @contextmanager
 def counting(room: Room) -> Iterator[Callable[[], int]]:
-    """Packets so far, looked at before Services are translated."""
+    """Packets so far, looked at before Services are translated.
+
+    Names of the world lead there too: the node's DNS makes them up.
+    """
     place = room.addresses
     known = f"{place.pods}, {_SERVICES}, {place.node}, {place.machine}"
     rules = (

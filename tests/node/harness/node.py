@@ -18,6 +18,8 @@ from tests.node.harness.room import Room
 NAME: Final = "node-1"
 _DNS_ADDRESS: Final = "10.96.0.10"
 _DOMAIN: Final = "cluster.local"
+_WORLD: Final = "192.0.2.1"
+"""All names of the world have this address (RFC 5737), so that who looks for one is seen to go there."""
 PAUSE: Final = "localhost/python:3.11"  # it sleeps
 _PACKAGES: Final = {
     "containerd": "containerd",
@@ -238,8 +240,11 @@ class Node:
         kubeconfig = self._plane.kubeconfig("coredns", ("system:masters",))
         path = self._folder / "Corefile"
         path.write_text(
-            f".:53 {{\n bind {self._room.addresses.node}\n errors\n cache 5\n"
+            f"{_DOMAIN}:53 in-addr.arpa:53 {{\n bind {self._room.addresses.node}\n errors\n cache 5\n"
             f" kubernetes {_DOMAIN} in-addr.arpa {{\n  kubeconfig {kubeconfig}\n }}\n}}\n"
+            f".:53 {{\n bind {self._room.addresses.node}\n errors\n"
+            f' template IN A {{\n  answer "{{{{ .Name }}}} 60 IN A {_WORLD}"\n }}\n'
+            " template IN AAAA {\n  rcode NOERROR\n }\n}\n"
         )
         return self._room.process("coredns", (program, "-conf", path))
 
