@@ -294,7 +294,7 @@ _SERVICE_NAME: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
 class GreenTrainingJob(Resource):
-    """A training, compression or distillation job that runs when the grid is clean."""
+    """A training, compression, distillation or federated job that runs when the grid is clean."""
 
     api_version: Literal["greentraining.io/v1alpha1"]
     kind: Literal["GreenTrainingJob"]
