@@ -10,7 +10,6 @@ from typing import Final
 
 from green_operator.cluster.api import SECRETS, SERVICES, Api, ApiError, NameTakenError, Object
 from green_operator.cluster.seen import Seen
-from green_operator.objects.credentials import make_credentials
 from green_operator.objects.federation import run_secrets, run_service, server_hosts
 
 _TOKEN_BYTES: Final = 5
@@ -59,6 +58,9 @@ class Credentials:
         self._sets.pop(uid, None)
 
     def _new_set(self, seen: Seen, number: int) -> _Set:
+        # Imported here: 8 MB that only federated jobs need.
+        from green_operator.objects.credentials import make_credentials
+
         sites = [role for role in seen.books if role != seen.lead]
         hosts = server_hosts(seen.job, number)
         bundles = make_credentials(sites, hosts, self._clock(), secrets.token_bytes)

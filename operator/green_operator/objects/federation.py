@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from green_api.contract import Federation
 from green_api.federate import SERVER
 from green_api.job import GreenTrainingJob
 
-from green_operator.objects.credentials import Bundle
 from green_operator.objects.names import run_name
 from green_operator.objects.owned import labels_of, owned_metadata
+
+if TYPE_CHECKING:
+    from green_operator.objects.credentials import Bundle
 
 Object = dict[str, Any]
 
