@@ -9,7 +9,15 @@ from datetime import datetime
 from math import inf
 from pathlib import Path
 
-from green_api.contract import Counter, ExitCode, Outcome, ProgressReply, Summary, TaskDocument
+from green_api.contract import (
+    MAX_SUMMARY_BYTES,
+    Counter,
+    ExitCode,
+    Outcome,
+    ProgressReply,
+    Summary,
+    TaskDocument,
+)
 from green_jobs.attempt import Attempt
 from green_jobs.ending import Ending, conclude
 from green_jobs.journal import Journal
@@ -22,6 +30,8 @@ from green_jobs.summary import fit
 from tests.cluster.harness.script import Death, Hardware, Joules, Message, Script, counters_of
 
 MAX_TERMINATION_MESSAGE = 4096
+FALLS_FROM = 1000.0
+"""Joules of a counter that falls."""
 
 
 @dataclass(frozen=True)
@@ -270,15 +280,23 @@ class Container:
         if self.script.message is Message.OTHER_UID:
             final = summary.final and summary.final.model_copy(update={"attempt": "another"})
             summary = summary.model_copy(update={"attempt": "another", "final": final})
-        text = fit(summary).decode()
-        is_cut = self.script.message is Message.TRUNCATED
-        self.message = text[: len(text) // 2] if is_cut else text[:MAX_TERMINATION_MESSAGE]
+        self.message = _as_told(fit(summary).decode(), self.script.message)
+
+
+def _as_told(text: str, message: Message) -> str:
+    """A termination message as the kubelet passes it on: the end of it, where it is too long."""
+    if message is Message.TRUNCATED:
+        text = text[: len(text) // 2]
+    if message is Message.LONG:
+        text = text.ljust(MAX_SUMMARY_BYTES + 1)
+    if message is Message.TOO_LONG:
+        text = text.ljust(MAX_TERMINATION_MESSAGE + len(text) // 2)
+    return text[-MAX_TERMINATION_MESSAGE:]
 
 
 def lie_falling(reply: ProgressReply) -> ProgressReply:
-    """Each answer has less than the one before."""
-    left = 2e6 - reply.time.timestamp() % 1e6
-    return _with_joules(reply, lambda _: left)
+    """Each answer has less than the one before, down to nothing; none is more than can be."""
+    return _with_joules(reply, lambda joules: max(FALLS_FROM - joules, 0.0))
 
 
 def lie_absurd(reply: ProgressReply) -> ProgressReply:

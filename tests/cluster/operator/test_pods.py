@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.harness.client import PODS, QUOTAS
+from tests.cluster.harness.container import FALLS_FROM
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.operator import OperatorProcess
-from tests.cluster.harness.script import UNTIL_TOLD, Answers, Message, Pending, Script
+from tests.cluster.harness.script import (
+    UNTIL_TOLD,
+    Answers,
+    Message,
+    Pending,
+    Script,
+    steady,
+)
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, joules_of
 
@@ -155,7 +163,7 @@ def wait_for_resyncs(operator: OperatorProcess, times: int = 3) -> None:
     wait_for(lambda: lists() >= before + times, what="it has looked again")
 
 
-@pytest.mark.parametrize("message", [Message.ABSENT, Message.TRUNCATED, Message.OTHER_UID])
+@pytest.mark.parametrize("message", [m for m in Message if m is not Message.WHOLE])
 def test_exit_0_without_the_done_marker_is_no_success(world: World, message: Message) -> None:
     world.add_node()
     world.kubelet.scripts["mute"] = Script(seconds=0.5, message=message)
@@ -166,7 +174,9 @@ def test_exit_0_without_the_done_marker_is_no_success(world: World, message: Mes
     assert len(world.runs("mute")) == 2
 
 
-@pytest.mark.parametrize("answers", [a for a in Answers if a is not Answers.WELL])
+@pytest.mark.parametrize(
+    "answers", [a for a in Answers if a not in {Answers.WELL, Answers.FALLING}]
+)
 def test_a_pod_that_does_not_answer_as_it_should_changes_no_job(
     world: World, answers: Answers
 ) -> None:
@@ -188,6 +198,23 @@ def test_a_pod_that_does_not_answer_as_it_should_changes_no_job(
     # However much is offered, little is taken each time.
     assert endpoint.sent <= 4 * 2**20 * len(endpoint.asked)
     assert operator.exit_code is None
+
+
+def test_a_counter_that_falls_adds_nothing(world: World) -> None:
+    world.add_node()
+    gpu = steady(cpu=0.0)
+    world.kubelet.scripts["odd"] = Script(seconds=600, answers=Answers.FALLING, hardware=gpu)
+    world.start_operator()
+    world.create("odd")
+    endpoint = world.kubelet.wait_running("odd").endpoint
+    assert endpoint is not None
+    # By then it has drawn more than it ever claimed, and told ever less.
+    wait_for(lambda: world.kubelet.joules("odd") > 2 * FALLS_FROM, what="it has worked")
+    assert len(endpoint.asked) > 2
+    world.wait_condition("odd", "ProgressAvailable", "True")
+    world.kubelet.finish("odd")
+    status = world.wait("odd", "Succeeded")
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("odd"), abs=0.003)
 
 
 def test_a_pod_on_a_foreign_network_is_not_asked(world: World) -> None:
