@@ -13,6 +13,7 @@ from green_api.contract import (
     MAX_SUMMARY_BYTES,
     Counter,
     ExitCode,
+    JournalEntry,
     Outcome,
     ProgressReply,
     Summary,
@@ -295,7 +296,7 @@ def _as_told(text: str, message: Message) -> str:
 
 
 def lie_falling(reply: ProgressReply) -> ProgressReply:
-    """Each answer has less than the one before, down to nothing; none is more than can be."""
+    """Each entry has less than the one before, down to nothing; none is more than can be."""
     return _with_joules(reply, lambda joules: max(FALLS_FROM - joules, 0.0))
 
 
@@ -308,7 +309,9 @@ def lie_about_uid(reply: ProgressReply) -> ProgressReply:
 
 
 def _with_joules(reply: ProgressReply, change: Callable[[float], float]) -> ProgressReply:
-    counters = [c.model_copy(update={"joules": change(c.joules)}) for c in reply.current.counters]
-    return reply.model_copy(
-        update={"current": reply.current.model_copy(update={"counters": counters})}
-    )
+    def changed(entry: JournalEntry) -> JournalEntry:
+        counters = [c.model_copy(update={"joules": change(c.joules)}) for c in entry.counters]
+        return entry.model_copy(update={"counters": counters})
+
+    entries = [changed(entry) for entry in reply.entries]
+    return reply.model_copy(update={"entries": entries, "current": changed(reply.current)})

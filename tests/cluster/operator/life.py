@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from itertools import pairwise
 
 import pytest
@@ -126,6 +127,12 @@ class ShortLife(Life):
         energy, drawn = self.last["energy"], sum(truth.total for truth in truths)
         assert energy["measuredJoules"] <= drawn
         assert 0 < energy["joules"] <= drawn + len(truths) * WATTS
+        assert joules_of(self.last) == pytest.approx(energy["joules"], abs=2)
+        for attempt in attempts:
+            is_unseen = datetime.fromisoformat(attempt["lastTime"]) < datetime.fromisoformat(
+                attempt["endTime"]
+            )
+            assert ("tail" in attempt) is is_unseen
 
     @property
     def _is_gone(self) -> bool:
