@@ -32,7 +32,11 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def ask(answers: list[Answer], what: Callable[[Api], Awaitable[object]]) -> OperatorMetrics:
+def ask(
+    answers: list[Answer],
+    what: Callable[[Api], Awaitable[object]],
+    fence: Callable[[], None] = lambda: None,
+) -> OperatorMetrics:
     """Ask a server that gives these answers one after the other."""
     metrics = OperatorMetrics(Metrics().registry)
 
@@ -49,7 +53,7 @@ def ask(answers: list[Answer], what: Callable[[Api], Awaitable[object]]) -> Oper
         assert site._server is not None
         port = site._server.sockets[0].getsockname()[1]
         configuration = Configuration(host=f"http://127.0.0.1:{port}")
-        api = Api(configuration, metrics, None, lambda: None)
+        api = Api(configuration, metrics, None, fence)
         try:
             await what(api)
         finally:
@@ -105,3 +109,33 @@ def test_a_clock_that_is_off_is_told(
 async def _three(api: Api) -> None:
     for _ in range(3):
         await api.probe(JOBS)
+
+
+OBJECT = {"metadata": {"name": "shrink", "namespace": "team-a", "resourceVersion": "7"}}
+WRITES: dict[str, Callable[[Api], Awaitable[object]]] = {
+    "create": lambda api: api.create(JOBS, OBJECT),
+    "patch": lambda api: api.patch(JOBS, "team-a", "shrink", OBJECT),
+    "apply_status": lambda api: api.apply_status(JOBS, "team-a", "shrink", OBJECT),
+    "delete": lambda api: api.delete(JOBS, "team-a", "shrink", "uid"),
+    "replace": lambda api: api.replace(JOBS, OBJECT),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_who_may_not_write_sends_nothing_and_may_look(
+    write: Callable[[Api], Awaitable[object]],
+) -> None:
+    def fence() -> None:
+        raise RuntimeError("the lease may be another's")
+
+    answers = [listed(), listed()]
+
+    async def look_and_write(api: Api) -> None:
+        await api.probe(JOBS)
+        await write(api)
+
+    with pytest.raises(ApiError, match="no answer"):
+        ask(answers, look_and_write, fence)
+    assert len(answers) == 1, "the write reached the server"
+    ask(answers, write)
+    assert answers == [], "who may write does"

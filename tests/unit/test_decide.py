@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -304,6 +304,17 @@ def test_a_pause_names_the_pod_that_does_not_end() -> None:
     assert decision.status.state is State.SUSPENDED
     assert condition(decision.status, ConditionType.SUSPENDED) == ("True", "Plan")
     assert condition(decision.status, ConditionType.RUNNING) == ("False", "PodNotEnding")
+
+
+@pytest.mark.parametrize("now", [hours(5), hours(8)], ids=["in its window", "after it"])
+def test_a_pod_that_does_not_end_is_told_whoever_deleted_it(now: datetime) -> None:
+    lost = Obstacle("PodNotEnding", "pod x does not end: node y may be down")
+    run = a_run(suspend=False, active=1, obstacle=lost)
+    decision = decide(a_snapshot(now=now, run=run, started=hours(1)))
+    assert decision.status.state is State.SUSPENDED
+    assert condition(decision.status, ConditionType.RUNNING) == ("False", "PodNotEnding")
+    assert decision.run is not None
+    assert decision.run.number == run.number
 
 
 def test_a_job_ended_when_its_attempt_did_not_when_that_was_seen() -> None:

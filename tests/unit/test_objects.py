@@ -186,6 +186,17 @@ def test_a_pod_that_does_not_go_is_named_with_its_node() -> None:
     assert "node-1" in late.message
 
 
+def test_a_pod_that_ends_is_running_until_it_is_late() -> None:
+    """Within its grace period and a margin it saves its work; then its node is taken for dead."""
+    running = {"running": {"startedAt": "2026-06-01T00:00:00Z"}}
+    pod = pod_record(pod_body(running, meta={"deletionTimestamp": "2026-06-01T00:02:00Z"}))
+    body = job_body(terminating=1)
+    body["spec"]["suspend"] = False
+    for seconds, running_pods in ((60, 1), (149, 1), (150, 0)):
+        view = run_view(run_record(body), [pod], T0 + timedelta(seconds=seconds))
+        assert (view.running, view.active) == (running_pods, 1)
+
+
 def test_a_pod_that_ended_well_counts_as_running_until_the_job_says_complete() -> None:
     ended = {
         "terminated": {"exitCode": 0, "startedAt": "2026-06-01T00:00:00Z",

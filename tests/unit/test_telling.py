@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from green_api.base import Provenance
-from green_api.contract import Component, Counter, JournalEntry, Mark, Method
+from green_api.contract import Component, Counter, JournalEntry, Mark, Method, Outcome, Summary
 from green_api.status import EnergyStatus, JobStatus, State
 from green_api.units import Power
 from green_operator.account.book import Book
@@ -126,8 +126,6 @@ def test_an_attempt_that_nobody_saw_is_told_by_the_next() -> None:
 
 
 def test_energy_that_cannot_be_is_not_believed_in_a_summary_either() -> None:
-    from green_api.contract import Outcome, Summary
-
     summary = Summary(
         attempt="a", outcome=Outcome.SUCCEEDED, message="", final=entry(9, 1, 1e12, Mark.ENDED)
     )
@@ -137,6 +135,22 @@ def test_energy_that_cannot_be_is_not_believed_in_a_summary_either() -> None:
     enter(book, [pod], {}, 2)
     # What is left is the estimate of an attempt that said nothing.
     assert statement_of(book).energy.joules == 100.0 * 3600
+
+
+def test_a_short_attempt_cannot_claim_what_the_job_could_have_drawn_while_it_waited() -> None:
+    """It waited a week. What an earlier attempt has drawn meanwhile may be as much as that."""
+    week = 24.0 * 7
+    claimed = 100.0 * 3600 * week
+    for attempt, believed in (("a", False), ("earlier", True)):
+        summary = Summary(
+            attempt="a", outcome=Outcome.SUCCEEDED, message="",
+            final=entry(1, week + 0.02, claimed, Mark.BOUNDARY, attempt),
+        )  # fmt: skip
+        pod = replace(POD, started=hours(week), ended=hours(week + 0.02), exit_code=0,
+                      termination=summary.model_dump_json(by_alias=True, exclude_none=True))  # fmt: skip
+        book = Book(Power(100.0), T0)
+        enter(book, [pod], {}, week + 1)
+        assert (statement_of(book).energy.joules >= claimed) is believed
 
 
 def failed(number: int) -> PodRecord:

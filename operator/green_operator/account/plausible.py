@@ -21,7 +21,7 @@ def why_implausible(entry: JournalEntry, reserved: Power, since: datetime, now: 
     Args:
         entry: cumulative joules of one attempt.
         reserved: what the reservation can draw.
-        since: no attempt of the job is older.
+        since: the attempt did not begin before.
         now: the moment.
 
     """

@@ -74,6 +74,13 @@ class Elector:
         self._identity = identity
         self._settings = settings
         self._observed: tuple[Any, float] | None = None
+        self._answered = -math.inf
+
+    @property
+    def hears(self) -> bool:
+        """The API server told of the lease not long ago: within two of its durations."""
+        limit = 2 * self._settings.lease_duration.total_seconds()
+        return boot_time() - self._answered < limit
 
     async def run(self, on_elected: Callable[[], Any]) -> None:
         """Stand as a candidate, then renew for ever."""
@@ -105,6 +112,7 @@ class Elector:
         except ApiError as error:
             _logger.warning("the lease could not be renewed: %s", error)
             return False
+        self._answered = began
         if held:
             self._fence.renewed(began)
         return held

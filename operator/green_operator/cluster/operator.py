@@ -136,7 +136,8 @@ class Operator:
 
     def is_ready(self) -> bool:
         """A standby could take over; a leader has seen the whole cluster."""
-        return self._defined and (self._swept or not self._elected.is_set())
+        is_able = self._swept or not self._elected.is_set()
+        return self._defined and self._elector.hears and is_able
 
     def collect(self) -> None:
         """Bring the metrics that are counted when asked for up to now."""

@@ -125,7 +125,7 @@ class PodAsker:
             answer, problem = await self._fetch(pod, after)
             if answer is None:
                 break
-            problem = _implausible(answer, reserved, since, self._clock())
+            problem = _implausible(answer, pod, reserved, since, self._clock())
             if problem:
                 break
             new = [e for e in answer.entries if e.sequence > after]
@@ -184,7 +184,12 @@ class PodAsker:
         return reply, ""
 
 
-def _implausible(reply: ProgressReply, reserved: Power, since: datetime, now: datetime) -> str:
+def _implausible(
+    reply: ProgressReply, pod: PodRecord, reserved: Power, earliest: datetime, now: datetime
+) -> str:
     """What is not to be believed of a reply; empty where all is plausible."""
-    entries = (*reply.entries, reply.current)
-    return next((w for e in entries if (w := why_implausible(e, reserved, since, now))), "")
+    for entry in (*reply.entries, reply.current):
+        since = pod.metered_since(entry.attempt, earliest)
+        if problem := why_implausible(entry, reserved, since, now):
+            return problem
+    return ""

@@ -250,7 +250,7 @@ def _running(
     if state is State.RUNNING:
         return (ConditionType.RUNNING, True, "PodRunning", "")
     run = snapshot.run
-    held = snapshot.leftover or (run.obstacle if run is not None and run.suspend else None)
+    held = snapshot.leftover or (run.obstacle if run is not None else None)
     if held is not None and held.reason == POD_NOT_ENDING:
         return (ConditionType.RUNNING, False, held.reason, held.message)
     return (ConditionType.RUNNING, False, reason, message)

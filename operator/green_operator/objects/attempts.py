@@ -86,7 +86,13 @@ def _enter_pod(
     told = list(word.entries)
     if summary is not None:
         last_words = [*summary.kept, *([summary.final] if summary.final else [])]
-        told += [e for e in last_words if not why_implausible(e, book.reserved, book.earliest, now)]
+        told += [
+            e
+            for e in last_words
+            if not why_implausible(
+                e, book.reserved, pod.metered_since(e.attempt, book.earliest), now
+            )
+        ]
     by_sequence = {entry.sequence: entry for entry in told if entry.sequence > book.sequence}
     for sequence, entry in sorted(by_sequence.items()):
         attempt = _attempt_of(book, entry, zone)

@@ -98,6 +98,11 @@ class PodRecord:
         """Its container works."""
         return self.started is not None and not self.is_over
 
+    def metered_since(self, attempt: str, earliest: datetime) -> datetime:
+        """When an attempt's meters began at the earliest; of its own the pod knows better."""
+        own = self.started if attempt == self.uid else None
+        return own or earliest
+
     def summary(self) -> Summary | None:
         """The attempt's summary; a tenant's word, so its size, form and name are checked."""
         if not self.termination or len(self.termination.encode()) > MAX_SUMMARY_BYTES:

@@ -39,7 +39,9 @@ def run_view(run: RunRecord, pods: Sequence[PodRecord], now: datetime) -> RunVie
         suspend=run.suspend,
         # The Job controller's count may be late, and so may ours: the higher one is safe.
         active=0 if run.end is not None else max(len(live), run.unfinished, int(is_open)),
-        running=sum(pod.is_running for pod in live) + (1 if _is_settling(run, pods) else 0),
+        # One that does not end works no more, as far as anybody can see.
+        running=sum(pod.is_running and not _is_late(pod, now) for pod in live)
+        + (1 if _is_settling(run, pods) else 0),
         failed_attempts=run.failed,
         end=run.end,
         reason=reason,
@@ -96,14 +98,14 @@ def _lacks_pod(run: RunRecord, live: Sequence[PodRecord], now: datetime) -> bool
 
 def obstacle(pod: PodRecord, now: datetime) -> Obstacle | None:
     """What keeps a pod from working, or from going."""
-    if pod.deleted is not None:
-        if now < pod.deleted + _LATE:
-            return Obstacle("PodEnding", f"waits until pod {pod.name} has ended")
+    if _is_late(pod, now):
         return Obstacle(
             POD_NOT_ENDING,
             f"pod {pod.name} does not end: node {pod.node or 'unknown'} may be down; it is never "
             "deleted by force, for two pods would write to one claim",
         )
+    if pod.deleted is not None:
+        return Obstacle("PodEnding", f"waits until pod {pod.name} has ended")
     reason, text = pod.waiting
     if not reason or reason in _PASSING_REASONS or pod.is_running:
         return None
@@ -112,6 +114,11 @@ def obstacle(pod: PodRecord, now: datetime) -> Obstacle | None:
     if not pod.node:
         return Obstacle("Unschedulable", f"pod {pod.name} cannot be scheduled: {text or reason}")
     return Obstacle("ContainerNotStarted", f"pod {pod.name}: {reason}: {text}")
+
+
+def _is_late(pod: PodRecord, now: datetime) -> bool:
+    """It is still there long after its grace period."""
+    return pod.deleted is not None and now >= pod.deleted + _LATE
 
 
 def _failure(run: RunRecord, last: PodRecord | None) -> tuple[str, str]:

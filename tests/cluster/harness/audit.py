@@ -81,14 +81,31 @@ class AuditLog:
         """Events after a position, of one user or of all, in the order of their answers."""
         return [event for event in self._read(since) if user in ("", event.user)]
 
-    def used(self, user: str, since: int = 0) -> frozenset[Access]:
-        """What a user asked for, allowed or forbidden."""
-        return frozenset(event.access for event in self.events(user, since) if event.resource)
+    def used(self, user: str, since: int = 0, namespace: str | None = None) -> frozenset[Access]:
+        """What a user asked for, allowed or forbidden.
 
-    def compare(self, user: str, rules: Iterable[Mapping[str, Any]], since: int = 0) -> Comparison:
+        Args:
+            user: who.
+            since: a position.
+            namespace: only in this one; empty is what was asked of the whole cluster.
+
+        """
+        return frozenset(
+            event.access
+            for event in self.events(user, since)
+            if event.resource and namespace in (None, event.namespace)
+        )
+
+    def compare(
+        self,
+        user: str,
+        rules: Iterable[Mapping[str, Any]],
+        since: int = 0,
+        namespace: str | None = None,
+    ) -> Comparison:
         """A user's requests against PolicyRules; stars in a rule are never reported as unused."""
         granted = frozenset(_accesses(rules))
-        used = self.used(user, since)
+        used = self.used(user, since, namespace)
         return Comparison(
             unused=frozenset(
                 access

@@ -9,7 +9,16 @@ from datetime import datetime
 from math import inf
 from pathlib import Path
 
-from green_api.contract import Counter, ExitCode, Outcome, ProgressReply, Summary, TaskDocument
+from green_api.contract import (
+    MAX_SUMMARY_BYTES,
+    Counter,
+    ExitCode,
+    JournalEntry,
+    Outcome,
+    ProgressReply,
+    Summary,
+    TaskDocument,
+)
 from green_jobs.attempt import Attempt
 from green_jobs.ending import Ending, conclude
 from green_jobs.journal import Journal
@@ -22,6 +31,8 @@ from green_jobs.summary import fit
 from tests.cluster.harness.script import Death, Hardware, Joules, Message, Script, counters_of
 
 MAX_TERMINATION_MESSAGE = 4096
+FALLS_FROM = 1000.0
+"""Joules of a counter that falls."""
 
 
 @dataclass(frozen=True)
@@ -270,15 +281,23 @@ class Container:
         if self.script.message is Message.OTHER_UID:
             final = summary.final and summary.final.model_copy(update={"attempt": "another"})
             summary = summary.model_copy(update={"attempt": "another", "final": final})
-        text = fit(summary).decode()
-        is_cut = self.script.message is Message.TRUNCATED
-        self.message = text[: len(text) // 2] if is_cut else text[:MAX_TERMINATION_MESSAGE]
+        self.message = _as_told(fit(summary).decode(), self.script.message)
+
+
+def _as_told(text: str, message: Message) -> str:
+    """A termination message as the kubelet passes it on: the end of it, where it is too long."""
+    if message is Message.TRUNCATED:
+        text = text[: len(text) // 2]
+    if message is Message.LONG:
+        text = text.ljust(MAX_SUMMARY_BYTES + 1)
+    if message is Message.TOO_LONG:
+        text = text.ljust(MAX_TERMINATION_MESSAGE + len(text) // 2)
+    return text[-MAX_TERMINATION_MESSAGE:]
 
 
 def lie_falling(reply: ProgressReply) -> ProgressReply:
-    """Each answer has less than the one before."""
-    left = 2e6 - reply.time.timestamp() % 1e6
-    return _with_joules(reply, lambda _: left)
+    """Each entry has less than the one before, down to nothing; none is more than can be."""
+    return _with_joules(reply, lambda joules: max(FALLS_FROM - joules, 0.0))
 
 
 def lie_absurd(reply: ProgressReply) -> ProgressReply:
@@ -290,7 +309,9 @@ def lie_about_uid(reply: ProgressReply) -> ProgressReply:
 
 
 def _with_joules(reply: ProgressReply, change: Callable[[float], float]) -> ProgressReply:
-    counters = [c.model_copy(update={"joules": change(c.joules)}) for c in reply.current.counters]
-    return reply.model_copy(
-        update={"current": reply.current.model_copy(update={"counters": counters})}
-    )
+    def changed(entry: JournalEntry) -> JournalEntry:
+        counters = [c.model_copy(update={"joules": change(c.joules)}) for c in entry.counters]
+        return entry.model_copy(update={"counters": counters})
+
+    entries = [changed(entry) for entry in reply.entries]
+    return reply.model_copy(update={"entries": entries, "current": changed(reply.current)})

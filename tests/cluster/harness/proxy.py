@@ -12,7 +12,7 @@ import re
 import signal
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -164,6 +164,7 @@ class ApiProxy:
         self._ready = threading.Event()
         self._counted = 0
         self._watches: set[asyncio.StreamWriter] = set()
+        self._hanging: set[asyncio.StreamWriter] = set()
 
     # -- for tests
 
@@ -202,12 +203,18 @@ class ApiProxy:
 
     def drop_watches(self) -> int:
         """Close the connections of all watches; how many there were."""
+        return self._drop(self._watches)
 
+    def drop_hanging(self) -> int:
+        """Close the connections of all requests that hang; how many there were."""
+        return self._drop(self._hanging)
+
+    def _drop(self, writers: Collection[asyncio.StreamWriter]) -> int:
         async def drop() -> int:
-            watches = list(self._watches)
-            for writer in watches:
+            dropped = list(writers)
+            for writer in dropped:
                 writer.transport.abort()
-            return len(watches)
+            return len(dropped)
 
         return asyncio.run_coroutine_threadsafe(drop(), self._loop).result(10)
 
@@ -242,6 +249,7 @@ class ApiProxy:
             pass  # either end hung up, or the proxy stops
         finally:
             self._watches.discard(writer)
+            self._hanging.discard(writer)
             upstream.close()
             writer.close()
 
@@ -304,6 +312,8 @@ class ApiProxy:
                 event = b'{"type":"ERROR","object":%s}\n' % _status(fault, request)
                 writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             await writer.drain()
+        if action in (Action.HANG, Action.HANG_AFTER):
+            self._hanging.add(writer)
         if action in (Action.HANG, Action.HANG_AFTER, Action.SILENT_WATCH):
             await asyncio.Event().wait()
         return False

@@ -103,6 +103,11 @@ class Message(StrEnum):
 
     WHOLE = auto()
     TRUNCATED = auto()
+    """Half of it."""
+    LONG = auto()
+    """Sound, and longer than the contract allows, though not than the kubelet does."""
+    TOO_LONG = auto()
+    """Longer than the kubelet allows, which cuts it."""
     ABSENT = auto()
     OTHER_UID = auto()
 

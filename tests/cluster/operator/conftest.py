@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import ControlPlanes
+from tests.cluster.harness.client import NAMESPACES
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.kubelet import FakeKubelet
 from tests.cluster.harness.operator import ACCOUNT
@@ -38,3 +39,12 @@ def world(
     made.set_zone()
     yield made
     made.close()
+
+
+@pytest.fixture
+def other(world: World) -> Iterator[str]:
+    """Another namespace."""
+    name = f"{world.namespace}-other"
+    world.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    world.admin.delete(NAMESPACES, name)

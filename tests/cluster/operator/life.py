@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from itertools import pairwise
 
 import pytest
 
-from tests.cluster.harness.client import GREEN_JOBS
+from tests.cluster.harness.client import GREEN_JOBS, Object
+from tests.cluster.harness.container import Truth
 from tests.cluster.harness.operator import OperatorProcess
 from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.script import UNTIL_TOLD, Message, Script
@@ -18,6 +20,9 @@ from tests.conftest import SEED, WHOLE
 
 # A restarted replica has to wait until its predecessor's lease has run out.
 ELECTION = {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"}
+ONCE = {"Planned", "Started", "Suspended", "Resumed", "Succeeded", "Failed"}
+WATTS = 4.0
+"""Of the core that a job reserves where it says nothing."""
 
 
 class Life:
@@ -47,6 +52,21 @@ class Life:
         kubelet.finish("shrink")
         self.until("Succeeded")
 
+    def check(self) -> None:
+        """What has to hold whatever went wrong."""
+        status = self.world.status("shrink")
+        assert len(self.world.runs("shrink")) == 1
+        truths = self.world.kubelet.truth("shrink")
+        assert len(truths) == 2
+        for earlier, later in pairwise(truths):
+            assert earlier.ended is not None
+            assert earlier.ended <= later.started, "two pods at once"
+        assert joules_of(status) == pytest.approx(self.world.kubelet.joules("shrink"), abs=0.005)
+        assert status["run"]["attempts"] == 2
+        assert status["account"]["latest"][-1]["succeeded"] is True
+        told = [reason for reason in self.world.events("shrink") if reason in ONCE]
+        assert len(told) == len(set(told)), f"told twice: {told}"
+
     def until(self, state: str) -> None:
         self.wait(lambda: self.world.status(self.name).get("state") == state, f"it is {state}")
 
@@ -73,46 +93,51 @@ class Life:
 class ShortLife(Life):
     """A job whose attempts say that they are done and leave no marker, deleted when it has failed."""
 
+    last: Object
+    """Its status before it was deleted."""
+
     def run(self) -> None:
         world = self.world
-        world.kubelet.scripts["shrink"] = Script(seconds=0.5, message=Message.ABSENT)
-        world.create("shrink", retries=1, ttlSecondsAfterFinished=1)
-        self.wait(lambda: self._is_gone, "it has failed and is deleted")
+        # Kubernetes tells times in whole seconds: in less than two there may be nothing to estimate.
+        world.kubelet.scripts["shrink"] = Script(seconds=2, message=Message.ABSENT)
+        world.create("shrink", retries=1, ttlSecondsAfterFinished=2)
+        self.until("Failed")
+        self.last = world.status("shrink")
+        self.wait(lambda: self._is_gone, "it is deleted")
+
+    def check(self) -> None:
+        """What has to hold of a short life, whatever was killed."""
+        truths = self.world.kubelet.truth("shrink")
+        first, second = truths
+        assert first.ended is not None
+        assert first.ended <= second.started, "two pods at once"
+        self._check_last(truths)
+        told = [reason for reason in self.world.events("shrink") if reason in ONCE]
+        assert "Failed" in told
+        assert len(told) == len(set(told)), f"told twice: {told}"
+        self.world.wait_collected("shrink")
+
+    def _check_last(self, truths: Sequence[Truth]) -> None:
+        """The job is gone: this was its last word."""
+        run, attempts = self.last["run"], self.last["account"]["latest"]
+        (end,) = [c for c in self.last["conditions"] if c["type"] == "Failed"]
+        assert (end["status"], end["reason"]) == ("True", "NoDoneMarker")
+        assert (run["number"], run["attempts"]) == (2, 2)
+        assert [a["uid"] for a in attempts] == [truth.uid for truth in truths]
+        # They left no last words: what nobody saw is estimated, in whole seconds.
+        energy, drawn = self.last["energy"], sum(truth.total for truth in truths)
+        assert energy["measuredJoules"] <= drawn
+        assert 0 < energy["joules"] <= drawn + len(truths) * WATTS, energy
+        assert joules_of(self.last) == pytest.approx(energy["joules"], abs=2)
+        for attempt in attempts:
+            last, ended = (datetime.fromisoformat(attempt[k]) for k in ("lastTime", "endTime"))
+            # The second one may have told how the first one ended.
+            is_unseen = last < ended and not attempt.get("toldEnd", False)
+            assert ("tail" in attempt) is is_unseen, attempt
 
     @property
     def _is_gone(self) -> bool:
         return self.world.admin.find(GREEN_JOBS, self.name, self.world.namespace) is None
-
-
-ONCE = {"Planned", "Started", "Suspended", "Resumed", "Succeeded", "Failed"}
-
-
-def check(world: World) -> None:
-    """What has to hold whatever was killed."""
-    status = world.status("shrink")
-    assert len(world.runs("shrink")) == 1
-    truths = world.kubelet.truth("shrink")
-    assert len(truths) == 2
-    for earlier, later in pairwise(truths):
-        assert earlier.ended is not None
-        assert earlier.ended <= later.started, "two pods at once"
-    assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.005)
-    assert status["run"]["attempts"] == 2
-    assert status["account"]["latest"][-1]["succeeded"] is True
-    told = [reason for reason in world.events("shrink") if reason in ONCE]
-    assert len(told) == len(set(told)), f"told twice: {told}"
-
-
-def check_short(world: World) -> None:
-    """What has to hold of a short life, whatever was killed."""
-    truths = world.kubelet.truth("shrink")
-    assert len(truths) == 2
-    assert truths[0].ended is not None
-    assert truths[0].ended <= truths[1].started, "two pods at once"
-    told = [reason for reason in world.events("shrink") if reason in ONCE]
-    assert "Failed" in told
-    assert len(told) == len(set(told)), f"told twice: {told}"
-    world.wait_collected("shrink")
 
 
 def kill_cases(most: int, *, reached: int, sample: int) -> list[tuple[int, bool]]:

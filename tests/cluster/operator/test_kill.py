@@ -6,31 +6,30 @@ joule is in the books once, and the job ends as it should. ``make test`` runs a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.proxy import ApiProxy, Request
-from tests.cluster.operator.life import Life, ShortLife, check, check_short, kill_cases
+from tests.cluster.operator.life import Life, ShortLife, kill_cases
 from tests.cluster.operator.world import World
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of life, and what has to hold after it."""
+    """A kind of life."""
 
     life: type[Life]
-    check: Callable[[World], None]
     fewest: int
     """An undisturbed life has so many writes at least, from which the sample is taken."""
     most: int
     """And so many at most, which the whole matrix tries; a test holds both against one."""
 
 
-LONG = Kind(Life, check, fewest=16, most=26)
-SHORT = Kind(ShortLife, check_short, fewest=9, most=20)
+LONG = Kind(Life, fewest=16, most=26)
+SHORT = Kind(ShortLife, fewest=9, most=20)
 CASES = [
     pytest.param(
         kind, number, after, id=f"{kind.life.__name__}-{number}-{'after' if after else 'before'}"
@@ -60,7 +59,7 @@ def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
     world.add_node()
     life = kind.life(world, proxy)
     life.run()
-    kind.check(world)
+    life.check()
     assert life.deaths == 0
     assert kind.fewest <= len(proxy.counted) <= kind.most, [r.shape for r in proxy.counted]
 
@@ -74,7 +73,7 @@ def test_killed_at_a_write(
     life = kind.life(world, proxy)
     fault = proxy.kill_at(number, lambda: life.operator.pid, after=after)
     life.run()
-    kind.check(world)
+    life.check()
     if not fault.hits:
         pytest.skip(f"this life had {len(proxy.counted)} writes")
     assert life.deaths >= 1 or number == len(proxy.counted)

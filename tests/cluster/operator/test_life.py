@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,6 +12,8 @@ from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.script import UNTIL_TOLD, Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import SOON, World, joules_of, now, static
+
+MOST_STATUS_BYTES = 8 * 1024
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +56,7 @@ def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: Wo
     assert joules_of(status) == pytest.approx(world.kubelet.joules("shrink"), abs=0.003)
     assert status["run"]["attempts"] == 2
     assert status["reportPath"].endswith("report.json")
+    assert len(json.dumps(status).encode()) < MOST_STATUS_BYTES
     world.wait_events("shrink", "Planned", "Started", "Suspended", "Resumed", "Succeeded")
     emissions = status["emissions"]
     assert emissions["micrograms"] > 0

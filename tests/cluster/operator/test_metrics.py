@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cluster.harness.proxy import Action, ApiProxy
 from tests.cluster.harness.script import UNTIL_TOLD, Pending, Script
 from tests.cluster.harness.waiting import wait_for
+from tests.cluster.operator.test_zones import neso_answers
 from tests.cluster.operator.world import World, parts_of
+from tests.sources.provider import serving
 
 
 def test_counters_of_all_processes_add_up_to_the_statuses(world: World) -> None:
@@ -96,3 +99,44 @@ def test_jobs_are_counted_and_what_they_wait_for_is_told(world: World) -> None:
     assert operator.metric("green_queue_oldest_seconds") < 5
     assert operator.get("/livez") == "ok"
     assert operator.get("/readyz") == "ok"
+
+
+def test_a_reconciliation_that_somebody_was_faster_than_is_counted(
+    world: World, proxy: ApiProxy
+) -> None:
+    world.add_node()
+    operator = world.start_operator(server=proxy.url)
+    fault = proxy.inject(
+        Action.ANSWER, status=409,
+        when=lambda r: r.shape.endswith("/greentrainingjobs/*/status") and r.is_write,
+    )  # fmt: skip
+    world.create("shrink")
+    world.wait("shrink", "Succeeded")
+    assert fault.hits
+    assert operator.metric("green_reconcile_errors_total", reason="Conflict") >= 1
+    assert operator.metric("green_reconcile_errors_total", reason="Defect") == 0
+
+
+def test_the_age_of_a_zones_data_counts_from_the_poll_and_is_absent_without_data(
+    world: World,
+) -> None:
+    blind = f"{world.zone}-blind"
+    gone = {"configMapKeyRef": {"name": "gone", "key": "x"}, "signal": "AverageLifecycle"}
+    world.set_zone({"trace": gone}, name=blind)
+    world.set_zone({"ukNeso": {"region": 13}})
+    with serving() as provider:
+        neso_answers(provider)
+        operator = world.start_operator(config={"sourceUrls": {"ukNeso": provider.url}})
+
+        def series(zone: str, name: str = "green_zone_data_age_seconds") -> list[float]:
+            lines = (operator.get("/metrics") or "").splitlines()
+            start = f'{name}{{zone="{zone}"}} '
+            return [float(line.split()[-1]) for line in lines if line.startswith(start)]
+
+        (age,) = wait_for(lambda: series(world.zone), what="the zone was polled")
+        assert 0 <= age < 60
+        wait_for(
+            lambda: series(blind, "green_zone_source_position") == [-1],
+            what="the other one has no source that can be used",
+        )
+        assert series(blind) == []

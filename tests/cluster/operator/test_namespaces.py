@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.cluster.harness.client import GREEN_JOBS, NAMESPACES, ROLE_BINDINGS
+from tests.cluster.harness.client import GREEN_JOBS, ROLE_BINDINGS
 from tests.cluster.harness.operator import bind_in, rules
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import API, TRAIN, World
 
 # Not the account that must never be refused anything.
 ACCOUNT = "green-training-narrow"
-
-
-@pytest.fixture
-def other(world: World) -> Iterator[str]:
-    name = f"{world.namespace}-other"
-    world.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    world.admin.delete(NAMESPACES, name)
 
 
 def create_in(world: World, namespace: str, name: str) -> None:

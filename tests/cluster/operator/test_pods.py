@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.harness.client import QUOTAS
+from tests.cluster.harness.client import PODS, QUOTAS
+from tests.cluster.harness.container import FALLS_FROM
 from tests.cluster.harness.control_plane import ControlPlane
-from tests.cluster.harness.script import UNTIL_TOLD, Answers, Message, Pending, Script
+from tests.cluster.harness.operator import OperatorProcess
+from tests.cluster.harness.script import (
+    UNTIL_TOLD,
+    Answers,
+    Message,
+    Pending,
+    Script,
+    steady,
+)
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.world import World, joules_of
 
@@ -81,7 +90,7 @@ def test_a_pod_that_vanishes_leaves_one_estimated_tail(world: World) -> None:
 def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> None:
     world.add_node()
     world.kubelet.scripts["stuck"] = UNTIL_TOLD
-    world.start_operator()
+    operator = world.start_operator()
     world.create("stuck", pod={"terminationGracePeriodSeconds": 1})
     world.wait("stuck", "Running")
     world.kubelet.lose_node("stuck")
@@ -94,12 +103,67 @@ def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> 
     (pod,) = world.pods("stuck")
     assert pod["metadata"]["name"] in condition["message"]
     assert pod["spec"]["nodeName"] in condition["message"]
+    world.wait_event("stuck", "PodNotEnding")
+    wait_for_resyncs(operator)
     (run,) = world.runs("stuck")
     assert run["spec"]["suspend"] is True
-    world.wait_event("stuck", "PodNotEnding")
+    assert uids(world, "stuck") == [pod["metadata"]["uid"]]
+    assert world.condition("stuck", "Running") == condition
 
 
-@pytest.mark.parametrize("message", [Message.ABSENT, Message.TRUNCATED, Message.OTHER_UID])
+def test_a_pod_that_goes_down_with_its_node_is_not_called_running(world: World) -> None:
+    """Nobody suspends anything: the node's pods are deleted, and this one stays for ever."""
+    world.add_node()
+    world.kubelet.scripts["stuck"] = UNTIL_TOLD
+    operator = world.start_operator()
+    world.create("stuck", pod={"terminationGracePeriodSeconds": 1})
+    world.wait("stuck", "Running")
+    world.kubelet.lose_node("stuck")
+    (pod,) = world.pods("stuck")
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    world.admin.delete(PODS, name, world.namespace)
+    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding")
+    assert name in condition["message"]
+    assert pod["spec"]["nodeName"] in condition["message"]
+    labels = {"namespace": world.namespace, "reason": "PodNotEnding"}
+    wait_for(
+        lambda: operator.metric("green_jobs_waiting", **labels) == 1, what="the alert can see it"
+    )
+    wait_for_resyncs(operator)
+    assert world.condition("stuck", "Running") == condition
+    assert uids(world, "stuck") == [uid]
+    assert [r["metadata"]["labels"]["greentraining.io/run"] for r in world.runs("stuck")] == ["1"]
+    # Somebody deletes the node, and the garbage collector the pod.
+    collected = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
+    gone = {"phase": "Failed", "conditions": [collected]}
+    world.admin.patch_status(PODS, name, gone, world.namespace)
+    world.admin.delete(PODS, name, world.namespace, grace_seconds=0)
+    world.wait("stuck", "Running")
+    world.kubelet.wait_running("stuck")
+    world.kubelet.finish("stuck")
+    status = world.wait("stuck", "Succeeded")
+    first, second = status["account"]["latest"]
+    assert first["tail"]["provenance"] == "Estimated"
+    assert first["tail"]["millijoules"] <= 4_000 * 1.01
+    assert "tail" not in second
+    assert status["run"]["number"] == 1
+
+
+def uids(world: World, name: str) -> list[str]:
+    return [pod["metadata"]["uid"] for pod in world.pods(name)]
+
+
+def wait_for_resyncs(operator: OperatorProcess, times: int = 3) -> None:
+    """Until the operator has listed everything so many times."""
+
+    def lists() -> float:
+        return operator.metric("green_api_requests_total", verb="LIST", resource="pods")
+
+    before = lists()
+    wait_for(lambda: lists() >= before + times, what="it has looked again")
+
+
+@pytest.mark.parametrize("message", [m for m in Message if m is not Message.WHOLE])
 def test_exit_0_without_the_done_marker_is_no_success(world: World, message: Message) -> None:
     world.add_node()
     world.kubelet.scripts["mute"] = Script(seconds=0.5, message=message)
@@ -110,7 +174,9 @@ def test_exit_0_without_the_done_marker_is_no_success(world: World, message: Mes
     assert len(world.runs("mute")) == 2
 
 
-@pytest.mark.parametrize("answers", [a for a in Answers if a is not Answers.WELL])
+@pytest.mark.parametrize(
+    "answers", [a for a in Answers if a not in {Answers.WELL, Answers.FALLING}]
+)
 def test_a_pod_that_does_not_answer_as_it_should_changes_no_job(
     world: World, answers: Answers
 ) -> None:
@@ -132,6 +198,23 @@ def test_a_pod_that_does_not_answer_as_it_should_changes_no_job(
     # However much is offered, little is taken each time.
     assert endpoint.sent <= 4 * 2**20 * len(endpoint.asked)
     assert operator.exit_code is None
+
+
+def test_a_counter_that_falls_adds_nothing(world: World) -> None:
+    world.add_node()
+    gpu = steady(cpu=0.0)
+    world.kubelet.scripts["odd"] = Script(seconds=600, answers=Answers.FALLING, hardware=gpu)
+    world.start_operator()
+    world.create("odd")
+    endpoint = world.kubelet.wait_running("odd").endpoint
+    assert endpoint is not None
+    # By then it has drawn more than it ever claimed, and told ever less.
+    wait_for(lambda: world.kubelet.joules("odd") > 2 * FALLS_FROM, what="it has worked")
+    assert len(endpoint.asked) > 2
+    world.wait_condition("odd", "ProgressAvailable", "True")
+    world.kubelet.finish("odd")
+    status = world.wait("odd", "Succeeded")
+    assert joules_of(status) == pytest.approx(world.kubelet.joules("odd"), abs=0.003)
 
 
 def test_a_pod_on_a_foreign_network_is_not_asked(world: World) -> None:

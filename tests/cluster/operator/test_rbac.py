@@ -32,11 +32,16 @@ def a_federation(world: World) -> Federation:
     return federation
 
 
-def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
-    """A tour of everything that needs a right, undisturbed; nothing more is granted."""
+def test_granted_is_what_is_used(world: World, provider: Provider, other: str) -> None:
+    """A tour of everything that needs a right, undisturbed; nothing more is granted.
+
+    The jobs are in another namespace than the operator: what it needs at home only, such as the
+    providers' keys, it may not have where the jobs are.
+    """
+    world.home = other
     since = world.plane.audit.position
     maps_answers(provider)
-    secret = {"name": "electricity-maps", "namespace": world.namespace}
+    secret = {"name": "electricity-maps", "namespace": world.home}
     world.admin.create(
         {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": {"token": KEY}}
     )
@@ -70,10 +75,13 @@ def test_granted_is_what_is_used(world: World, provider: Provider) -> None:
     world.start_operator("second", config=urls)
     wait_for(lambda: world.history(world.zone) != before, what="what is new is stored")
 
-    granted = [rule for part in rules().values() for rule in part]
-    user = service_account_user(world.namespace, ACCOUNT)
-    compared = world.plane.audit.compare(user, granted, since)
-    assert compared.unused == frozenset()
-    assert compared.denied == frozenset()
-    refused = [e for e in world.plane.audit.events(user, since) if e.resource and e.forbidden]
-    assert refused == []
+    user = service_account_user(world.home, ACCOUNT)
+    places = {"ownNamespace": world.home, "watchedNamespaces": world.namespace, "cluster": ""}
+    assert set(rules()) == set(places)
+    for part, namespace in places.items():
+        compared = world.plane.audit.compare(user, rules()[part], since, namespace)
+        assert (part, compared.unused) == (part, frozenset())
+        assert (part, compared.denied) == (part, frozenset())
+    asked = [e for e in world.plane.audit.events(user, since) if e.resource]
+    assert {e.namespace for e in asked} == set(places.values())
+    assert [e for e in asked if e.forbidden] == []

@@ -43,6 +43,8 @@ class World:
         self.plane = plane
         self.admin: Client = plane.admin
         self.namespace = namespace
+        self.home = namespace
+        """The operator's own namespace, which may be another than its jobs'."""
         self.kubelet = kubelet
         self.folder = folder
         self.zone = f"zone-{namespace}"
@@ -86,7 +88,7 @@ class World:
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": name, "namespace": self.namespace},
+                "metadata": {"name": name, "namespace": self.home},
                 "data": {"trace.csv": "\n".join(rows)},
             }
         )
@@ -119,9 +121,7 @@ class World:
 
     def start_operator(self, name: str = "operator", **options: Any) -> OperatorProcess:
         config = {**SHORT, "watchNamespaces": [self.namespace], **options.pop("config", {})}
-        operator = OperatorProcess(
-            self.plane, self.namespace, self.folder, config, name=name, **options
-        )
+        operator = OperatorProcess(self.plane, self.home, self.folder, config, name=name, **options)
         self.operators.append(operator)
         return operator.start().wait_ready()
 
@@ -160,7 +160,7 @@ class World:
         return [e["reason"] for e in sorted(about, key=lambda e: e["eventTime"])]
 
     def history(self, zone: str) -> Object | None:
-        return self.admin.find(CONFIG_MAPS, f"green-training-history-{zone}", self.namespace)
+        return self.admin.find(CONFIG_MAPS, f"green-training-history-{zone}", self.home)
 
     def claims(self) -> list[Object]:
         return self.admin.list(CLAIMS, self.namespace)
