@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
+from green_api.contract import RoundsProgress
 from green_api.errors import TaskConfigError
 from green_jobs import checkpoint, progress
 from green_jobs.checkpoint import CheckpointStore
@@ -21,9 +22,19 @@ from green_jobs.tasks.federate import serve, work
 from green_jobs.tasks.federate import server as server_module
 from green_jobs.tasks.federate.errors import StalledError
 from green_jobs.tasks.federate.link import ServerFiles
-from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, WHAT, pack, reply, unpack
+from green_jobs.tasks.federate.records import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    WHAT,
+    pack,
+    reply,
+    size_of,
+    unpack,
+)
 from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State
+from green_jobs.tasks.federate.told import rounds_progress
 from green_jobs.tasks.federate.trainer import round_of
 
 from tests.federate.loop import LoopGrid
@@ -126,6 +137,14 @@ class World:
 
     def run(self) -> State:
         state, _ = self.server.run(State(weights=START))
+        return state
+
+    def stored(self) -> State:
+        """What another server would begin with."""
+        loaded = self.store.load()
+        assert loaded is not None
+        state = State.from_checkpoint(loaded, self.task)
+        assert state is not None
         return state
 
 
@@ -337,11 +356,7 @@ def test_a_full_disk_is_told_and_the_rounds_go_on(
     monkeypatch.setattr(checkpoint, "write_atomically", refuse_once)
     federation.run()
     assert federation.told.words[1:4] == ["round 1 unsaved", "round 2", "round 3"]
-    stored = federation.store.load()
-    assert stored is not None
-    found = State.from_checkpoint(stored, federation.task)
-    assert found is not None
-    assert len(found.rounds) == 3
+    assert len(federation.stored().rounds) == 3
 
 
 def test_what_a_full_disk_costs_is_in_the_phase(
@@ -369,10 +384,7 @@ def test_of_two_sites_one_that_goes_far_beyond_what_it_did_before_is_dropped_and
     """Also by a server that was started again, from what its checkpoint says."""
     federation = world(rounds=1, partition={"sites": 2}, minSites=1)
     federation.run()
-    stored = federation.store.load()
-    assert stored is not None
-    state = State.from_checkpoint(stored, federation.task)
-    assert state is not None
+    state = federation.stored()
     honest = federation.members["site-1"]
     federation.grid.replace("site-1", lambda content: _millionfold(honest.handle(content)))
     federation.server.task = a_task(rounds=2, partition={"sites": 2}, minSites=1)
@@ -386,6 +398,39 @@ def _millionfold(answer: RecordDict) -> RecordDict:
     weights = unpack(answer[ARRAYS])  # type: ignore[arg-type]
     answer[ARRAYS] = pack({name: w * 1_000_000 for name, w in weights.items()})
     return answer
+
+
+def test_of_two_sites_that_are_both_needed_each_drop_of_the_bad_one_is_counted(
+    world: Callable[..., World],
+) -> None:
+    """No round stands for long, so that none could hold it; a server started again knows it too."""
+    federation = world(rounds=1, partition={"sites": 2})
+    good, bad = (federation.members[name] for name in ("site-0", "site-1"))
+    size = size_of(pack(START))
+
+    def answers(content: RecordDict) -> RecordDict:
+        answer = bad.handle(content)
+        if good.asked.count(1) < 3 and good.asked[-1] == 1:
+            answer[ARRAYS] = pack({"w": np.full(3, np.nan, np.float32)})
+        return answer
+
+    federation.grid.replace("site-1", answers)
+    counted: list[tuple[RoundsProgress, State]] = []
+
+    def count(state: State, _: str) -> None:
+        counted.append((rounds_progress(federation.task, state, ""), federation.stored()))
+
+    federation.told.waits = count  # type: ignore[method-assign]
+    state = federation.run()
+    assert [[s.dropped for s in told.sites] for told, _ in counted] == [[0, 1], [0, 2]]
+    told, stored = counted[-1]
+    assert "not finite" in told.sites[1].reason
+    assert [s.bytes for s in told.sites] == [4 * size] * 2
+    assert rounds_progress(federation.task, stored, "") == told
+    end = rounds_progress(federation.task, federation.stored(), "")
+    assert end == rounds_progress(federation.task, state, "")
+    assert [(s.rounds, s.dropped, s.reason) for s in end.sites] == [(1, 0, ""), (1, 2, "")]
+    assert [s.bytes for s in end.sites] == [6 * size] * 2
 
 
 def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:

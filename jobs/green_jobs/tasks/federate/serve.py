@@ -149,7 +149,7 @@ class _Teller:
         self, state: State, phase: str, stalled: str, *, is_saved: bool = False, **metrics: float
     ) -> None:
         task = self.attempt.task
-        rounds = rounds_progress(task, state.rounds, stalled)
+        rounds = rounds_progress(task, state, stalled)
         REPORTER.update(urgent=False, rounds=rounds)
         done = percentage(task, state.rounds)
         progress.report(done, phase=phase, saved=is_saved, **metrics)
@@ -176,10 +176,11 @@ def _leave_model(
         accuracy=state.rounds[-1].accuracy if state.rounds else 0.0,
         runtime="PyTorch eager",
     )
-    result = Result(final=final, rounds=rounds_progress(task, state.rounds, ""))
+    result = Result(final=final, rounds=rounds_progress(task, state, ""))
     details: dict[str, JsonValue] = {
         "end": why,
         "rounds": [r.to_wire() for r in state.rounds],
+        "inVain": {site: part.to_wire() for site, part in state.in_vain.items()},
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     return result, details
