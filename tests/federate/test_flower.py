@@ -63,6 +63,7 @@ from green_operator.objects.credentials import make_credentials
 
 from tests.cluster.harness.processes import Process, free_port
 from tests.cluster.harness.waiting import wait_for
+from tests.needs import unavailable
 
 ROOM = "green_jobs.tasks.federate.flower"
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -295,7 +296,7 @@ def test_who_comes_from_outside_without_a_key_gets_in_nowhere(federation: Federa
     """With network reach and the CA file: what a pod of the same namespace has."""
     host = own_address()
     if host == "127.0.0.1":
-        pytest.skip("this machine has no address but loopback")
+        unavailable("this machine has no address but loopback")
     federation.start_link("0.0.0.0")
     outside = f"{host}:{federation.address.partition(':')[2]}"
     trusted = ssl.create_default_context(cadata=federation.made["server"]["ca.pem"].decode())
