@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import ConfigRecord, RecordDict
-from green_api.contract import RoundsProgress
+from green_api.contract import ExitCode, RoundsProgress
 from green_api.errors import TaskConfigError
-from green_jobs import checkpoint, progress
+from green_jobs import checkpoint, outcome, progress
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.lock import Lock
 from green_jobs.reporter import Reporter
+from green_jobs.tasks.federate import __main__ as worker
 from green_jobs.tasks.federate import serve, work
 from green_jobs.tasks.federate import server as server_module
 from green_jobs.tasks.federate.errors import StalledError
@@ -36,6 +38,8 @@ from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State
 from green_jobs.tasks.federate.told import rounds_progress
 from green_jobs.tasks.federate.trainer import round_of
+from torch import nn
+from torch.utils.data import TensorDataset
 
 from tests.federate.loop import LoopGrid
 from tests.federate.test_rounds import a_round, a_task
@@ -359,14 +363,93 @@ def test_a_full_disk_is_told_and_the_rounds_go_on(
     assert len(federation.stored().rounds) == 3
 
 
-def test_what_a_full_disk_costs_is_in_the_phase(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reporter = Reporter(tmp_path / "state")
-    monkeypatch.setattr(serve, "REPORTER", reporter)
-    monkeypatch.setattr(progress, "REPORTER", reporter)
+@pytest.fixture
+def reporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reporter:
+    """Where the teller's words arrive."""
+    made = Reporter(tmp_path / "state")
+    monkeypatch.setattr(serve, "REPORTER", made)
+    monkeypatch.setattr(progress, "REPORTER", made)
+    return made
+
+
+@pytest.fixture
+def teller(reporter: Reporter) -> serve._Teller:
+    del reporter
     attempt: Any = SimpleNamespace(task=a_task(), checkpoints="/claim/digits-1a2b3/checkpoints")
-    teller = serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
+    return serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
+
+
+def test_who_is_missing_is_told_as_a_stall_until_it_goes_on(
+    teller: serve._Teller, reporter: Reporter
+) -> None:
+    def told() -> tuple[str, str]:
+        assert reporter.state.rounds is not None
+        return reporter.state.rounds.stalled, reporter.state.phase
+
+    state, why = State(weights=START), "site-1 is not there"
+    waiting = f"round 1 waits: {why}"
+    teller.begins(state)
+    assert told() == ("", "round 1 of 5")
+    teller.waits(state, why)
+    assert told() == ("", waiting)
+    teller.stalled(state, why)
+    assert told() == (why, waiting)
+    teller.went_on(State(weights=START, rounds=[a_round(1, 0.5)]), is_saved=True)
+    assert told() == ("", "round 2 of 5")
+    teller.stalled(state, why)
+    # Another run of the link, with all sites.
+    teller.begins(state)
+    assert told() == ("", "round 1 of 5")
+
+
+def test_a_disk_that_stays_full_fails_the_attempt_with_the_folder_and_the_saved_round_stands(
+    world: Callable[..., World],
+    teller: serve._Teller,
+    reporter: Reporter,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    federation = world(rounds=3)
+    written = checkpoint.write_atomically
+    saved: list[Path] = []
+
+    def refuse_but_once(path: Path, content: bytes) -> None:
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(path)
+        written(path, content)
+
+    def write_output(name: str, content: bytes) -> None:
+        refuse_but_once(tmp_path / name, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", refuse_but_once)
+    monkeypatch.setattr(outcome, "REPORTER", reporter)
+    attempt: Any = SimpleNamespace(
+        role="server", task=federation.task, checkpoints="/claim/j/checkpoints",
+        output="/claim/j/output", write_output=write_output,
+    )  # fmt: skip
+    module = nn.ParameterDict({"w": torch.zeros(3)})
+    teller.attempt = attempt
+    teller.net = SimpleNamespace(
+        module=module,
+        tensors=module.state_dict,
+    )  # type: ignore[assignment]
+    teller.sets = SimpleNamespace(test=TensorDataset(torch.zeros(2), torch.zeros(2)))  # type: ignore[assignment]
+    federation.server.teller = teller
+
+    def make_rounds() -> None:
+        federation.run()
+
+    assert worker._do(attempt, make_rounds) == ExitCode.FAILED
+    assert reporter.state.message == (
+        "the model cannot be written to /claim/j/output: [Errno 28] No space left on device; make "
+        "room: the next attempt goes on from the last round that was saved"
+    )
+    assert not reporter.state.done
+    assert len(federation.stored().rounds) == 1
+
+
+def test_what_a_full_disk_costs_is_in_the_phase(teller: serve._Teller, reporter: Reporter) -> None:
     state = State(weights=START, rounds=[a_round(1, 0.5)])
     teller.went_on(state, is_saved=False)
     assert reporter.state.phase == (
