@@ -206,7 +206,7 @@ class SiteProgress(Model):
     reason: Annotated[str, StringConstraints(max_length=200)] = ""
     """Why the last of them was."""
     bytes: Annotated[int, Field(ge=0, le=2**53)] = 0
-    """Weights sent to it and back, of the rounds in which its update counted."""
+    """Weights sent to it and back, of the rounds in which it answered."""
     examples: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """How many it trained on when its update last counted."""
     accuracy: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -16,8 +16,15 @@ from green_jobs.data import fashion_mnist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.needs import unavailable
+
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-genuine = pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is absent")
+
+
+@pytest.fixture
+def genuine() -> None:
+    if not DEBIAN.is_dir():
+        unavailable("Debian's dataset-fashion-mnist is absent")
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def test_digits() -> None:
     assert set(targets.tolist()) == set(range(10))
 
 
-@genuine
+@pytest.mark.usefixtures("genuine")
 def test_fashion_mnist() -> None:
     sets = data.load(Data(builtin="fashion-mnist"), "data")
     inputs, targets = sets.train.tensors
@@ -59,7 +66,7 @@ def test_absent_data_says_how_to_get_it(cache: Path) -> None:
     assert str(cache) in str(error.value)
 
 
-@genuine
+@pytest.mark.usefixtures("genuine")
 def test_a_claim_may_have_the_data(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +89,7 @@ def test_other_files_are_refused(cache: Path, content: bytes) -> None:
         fashion_mnist.load()
 
 
-@genuine
+@pytest.mark.usefixtures("genuine")
 def test_fetch_fills_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fashion_mnist, "_from_debian", lambda _: None)
     monkeypatch.setattr(fashion_mnist, "_PUBLISHER", DEBIAN.as_uri())

@@ -22,16 +22,24 @@ import torch
 import yaml
 from green_api.base import Signal
 from green_api.contract import ExitCode, Mark
-from green_api.federate import SERVER
-from green_api.status import JobStatus, RoleState, RoleStatus
+from green_api.federate import SERVER, Federate
+from green_api.status import Condition, JobStatus, RoleState, RoleStatus
 from green_api.units import Power
-from green_jobs import models
+from green_jobs import data, models
+from green_jobs.models import Net
+from green_jobs.seeds import derive, seed_all
+from green_jobs.tasks.federate.parts import part_of
+from green_jobs.tasks.federate.rounds import Federation, Rounds
+from green_jobs.tasks.federate.state import State, Weights
+from green_jobs.tasks.federate.trainer import Trainer, get_weights, trained_names
 from green_operator.local.federation import credentials_folder
 from green_operator.local.state import AttemptState, JobState
+from safetensors.numpy import load_file
 
 from tests.conftest import SEED, WHOLE
 from tests.e2e.energy import check_meter, check_tails
 from tests.e2e.harness import ROOT, TRACE_ZONE, Greenctl, kill, processes_of, wait_for
+from tests.federate.loop import LoopGrid
 from tests.unit.factories import manifest
 
 NAME = "shrink"
@@ -299,10 +307,44 @@ def cases() -> list[Case]:
     ]
 
 
+@pytest.fixture(scope="module")
+def undisturbed() -> Weights:
+    """What the job's rounds make of its net in one process, where nobody is killed."""
+    torch.set_num_threads(1)
+    task = Federate.model_validate(federate()["spec"]["task"]["federate"])
+    sets = data.load(task.data, "data")
+    trainers = {}
+    for name in task.names:
+        part = part_of(task, name, sets.train)
+        trainers[name] = Trainer(task, name, Net.build(task.model).module, part, task.seed)
+    grid = LoopGrid({name: trainer.handle for name, trainer in trainers.items()})
+    examples = {name: trainer.examples for name, trainer in trainers.items()}
+    federation = Federation(grid, grid.ids, examples, 10**8, lambda _: None, lambda: False)
+    seed_all(derive(task.seed, "original"))
+    module = Net.build(task.model).module
+    rounds = Rounds(task, federation, trained_names(module), lambda _: 0.5, task.seed)
+    state = State(weights=get_weights(module))
+    for _ in range(ROUNDS):
+        state = rounds.next(state)
+    return state.weights
+
+
+def check_rounds(run: Greenctl, undisturbed: Weights) -> None:
+    """No round was made twice, and the model is the one that no kill would have changed."""
+    logs = (run.output / NAME / "logs").glob("*.log")
+    made = re.findall(rf"round (\d+) of {ROUNDS}: accuracy", "".join(f.read_text() for f in logs))
+    # A round is told once its checkpoint stands: one that was told is never repeated.
+    assert sorted(made) == sorted(set(made)), made
+    model = load_file(run.output / NAME / "output/model.safetensors")
+    assert model.keys() == undisturbed.keys()
+    for name, expected in undisturbed.items():
+        np.testing.assert_allclose(model[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_whoever_is_killed_the_training_ends_as_it_should_and_no_joule_is_lost(
-    case: Case, tmp_path: Path
+    case: Case, tmp_path: Path, undisturbed: Weights
 ) -> None:
     run = greenctl(tmp_path, federate())
     process = run.start()
@@ -315,6 +357,7 @@ def test_whoever_is_killed_the_training_ends_as_it_should_and_no_joule_is_lost(
         finished = run.run(timeout=400)
         assert finished.returncode == 0, finished.stdout + finished.stderr
     check_success(run)
+    check_rounds(run, undisturbed)
     others = [r for r in ROLES if r != case.role]
     if case.victim in ("worker", "supervisor"):
         # Whoever was not killed has worked on.
@@ -357,11 +400,15 @@ def test_sites_that_cannot_work_are_named_and_the_job_ends_as_it_says(tmp_path: 
     job["spec"]["suspend"] = False
     run = greenctl(tmp_path, job)
     made = forge_credentials(run, names)
-    finished = run.run()
-    assert finished.returncode == ExitCode.FAILED, finished.stdout + finished.stderr
+    missing = "; ".join(f"{name} is not there" for name in names[1:])
+    process = run.start()
+    told = wait_for(lambda: stalled(run), 240)
+    assert told.reason == "SitesMissing"
+    assert told.message.startswith(missing)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == ExitCode.FAILED, out + err
     status = status_of(run)
     assert status.state == "Failed"
-    missing = "; ".join(f"{name} is not there" for name in names[1:])
     assert f"stalled for too long: {missing}" in status.message
     shown = rows(status)
     failed = {name for name, row in shown.items() if row.state is RoleState.FAILED}
@@ -382,6 +429,14 @@ def test_sites_that_cannot_work_are_named_and_the_job_ends_as_it_says(tmp_path: 
     )
     for file in (made / SERVER).iterdir():
         assert file.stat().st_mode & 0o077 == 0
+
+
+def stalled(run: Greenctl) -> Condition | None:
+    """The condition, once it is true."""
+    job = job_of(run)
+    conditions = job.status.conditions if job is not None and job.status is not None else []
+    found = (c for c in conditions if c.type == "Stalled" and c.status == "True")
+    return next(found, None)
 
 
 def forge_credentials(run: Greenctl, sites: list[str]) -> Path:

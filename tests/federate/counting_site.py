@@ -25,7 +25,11 @@ def handle(content: RecordDict) -> RecordDict:
         raise TaskConfigError(msg)
     time.sleep(float(str(config.get("seconds", 0))))
     weights = {name: w + 1 for name, w in unpack(content[ARRAYS]).items()}  # type: ignore[arg-type]
-    return RecordDict({ARRAYS: pack(weights), METRICS: MetricRecord({"pid": os.getpid()})})
+    arrays = pack(weights)
+    if config.get("garble") == sys.argv[3]:
+        for array in arrays.values():
+            array.shape = ("no number",)  # type: ignore[assignment]
+    return RecordDict({ARRAYS: arrays, METRICS: MetricRecord({"pid": os.getpid()})})
 
 
 if __name__ == "__main__":

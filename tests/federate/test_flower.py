@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Array, ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -34,6 +34,12 @@ from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp.grid import Grid
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.inflatable.inflatable_object import (
+    HEAD_BODY_DIVIDER,
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+)
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufClient
 from flwr.supercore.run import Run
@@ -42,8 +48,12 @@ from flwr.superlink.grid import HttpGrid
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from green_jobs.tasks.federate.errors import CONFIG_CODE
-from green_jobs.tasks.federate.flower.grid import open_grid, register_sites
-from green_jobs.tasks.federate.flower.pulls import give_up_with_the_node, hurry
+from green_jobs.tasks.federate.flower.grid import identify, open_grid, register_sites
+from green_jobs.tasks.federate.flower.pulls import (
+    give_up_with_the_node,
+    hurry,
+    read_each_by_itself,
+)
 from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
@@ -53,6 +63,7 @@ from green_operator.objects.credentials import make_credentials
 
 from tests.cluster.harness.processes import Process, free_port
 from tests.cluster.harness.waiting import wait_for
+from tests.needs import unavailable
 
 ROOM = "green_jobs.tasks.federate.flower"
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -207,6 +218,9 @@ def test_sites_answer_round_after_round_from_one_process_and_a_failure_is_told(
             CONFIG_CODE,
             "spec.task.federate.model: is another net",
         )
+        garbled = federation.ask(grid, garble="a")
+        assert "its answer cannot be read: TypeError" in garbled["a"].error.reason
+        assert garbled["b"].has_content()
         third = federation.ask(grid)
         assert {s: pid_of(m) for s, m in third.items()} == {s: pid_of(m) for s, m in first.items()}
 
@@ -282,7 +296,7 @@ def test_who_comes_from_outside_without_a_key_gets_in_nowhere(federation: Federa
     """With network reach and the CA file: what a pod of the same namespace has."""
     host = own_address()
     if host == "127.0.0.1":
-        pytest.skip("this machine has no address but loopback")
+        unavailable("this machine has no address but loopback")
     federation.start_link("0.0.0.0")
     outside = f"{host}:{federation.address.partition(':')[2]}"
     trusted = ssl.create_default_context(cadata=federation.made["server"]["ca.pem"].decode())
@@ -357,6 +371,82 @@ def test_the_rest_of_a_reply_is_not_waited_for_once_its_node_is_gone() -> None:
     (reply,) = grid.pull_messages(["asked"])
     assert reply.metadata.reply_to_message_id == "asked"
     assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
+
+
+class _Mixed:
+    """A Runtime API that has replies of several nodes at once: by what they answer, their parts."""
+
+    def __init__(self, replies: Mapping[str, Message]) -> None:
+        self.trees = [get_object_tree(reply) for reply in replies.values()]
+        self.asked = list(replies)
+        self.parts = {
+            part: held.deflate()
+            for reply in replies.values()
+            for part, held in get_all_nested_objects(reply).items()
+        }
+
+    def PullMessages(self, _: object) -> PullAppMessagesResponse:  # noqa: N802 - Flower's
+        messages = [
+            ProtoMessage(
+                metadata=ProtoMetadata(message_id=tree.object_id, reply_to_message_id=asked)
+            )
+            for tree, asked in zip(self.trees, self.asked, strict=True)
+        ]
+        return PullAppMessagesResponse(messages_list=messages, message_object_trees=self.trees)
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802
+        content = self.parts[request.object_id]
+        return PullObjectResponse(object_found=True, object_available=True, object_content=content)
+
+    def ConfirmMessageReceived(self, _: object) -> None:  # noqa: N802
+        pass
+
+    def damage(self, kind: type, content: bytes) -> None:
+        """Another body for the part of that kind of the first reply; what stands there stays."""
+        for tree in iterate_object_tree(self.trees[0]):
+            head, _, _ = self.parts[tree.object_id].partition(HEAD_BODY_DIVIDER)
+            if head.startswith(kind.__qualname__.encode() + b" "):
+                self.parts[tree.object_id] = head + HEAD_BODY_DIVIDER + content
+
+
+def _reply(asked: str, value: float) -> Message:
+    order = Message(RecordDict(), dst_node_id=7, message_type="train")
+    order.metadata.__dict__["_message_id"] = asked
+    return Message(RecordDict({ARRAYS: pack({"w": np.full(2, value)})}), reply_to=order)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda made: made.damage(Array, b"no JSON"), "JSONDecodeError"),
+        (lambda made: made.damage(Array, b"{}"), "KeyError"),
+        (lambda made: made.damage(RecordDict, b"\xff"), "Error"),
+        (lambda made: made.damage(Message, b"\xff"), "DecodeError"),
+        (lambda made: made.asked.__setitem__(0, "another"), "it names another message"),
+    ],
+    ids=["array", "metadata", "records", "message", "impostor"],
+)
+def test_a_reply_that_cannot_be_read_is_an_error_of_its_own(
+    damage: Callable[[_Mixed], None], says: str
+) -> None:
+    """A SuperLink looks at the heads of objects alone; their bodies are what a node likes."""
+    identify(1, 1, 1)
+    client = _Mixed({"first": _reply("first", 1.0), "second": _reply("second", 2.0)})
+    damage(client)
+
+    class Grid(HttpGrid):
+        _runtime_client = client  # type: ignore[assignment]
+
+    grid = Grid("127.0.0.1:1", insecure=True, token="a token")
+    grid.set_run(Run.create_empty(1))
+    read_each_by_itself(grid)
+    bad, good = grid.pull_messages(client.asked)
+    assert bad.metadata.reply_to_message_id == client.asked[0]
+    assert bad.error.reason.startswith("its answer cannot be read: ")
+    assert says in bad.error.reason
+    assert good.metadata.reply_to_message_id == "second"
+    (weights,) = unpack(good.content[ARRAYS]).values()  # type: ignore[arg-type]
+    assert (weights == 2).all()
 
 
 @pytest.mark.parametrize(

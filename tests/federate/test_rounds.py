@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, strategy_utils
 from green_api.errors import TaskConfigError
 from green_api.federate import Federate
@@ -33,6 +36,7 @@ from green_jobs.tasks.federate.trainer import Trainer, get_weights, set_weights,
 from torch import nn
 from torch.utils.data import Subset
 
+from tests.compress.test_checkpoint import Trap
 from tests.federate.loop import Handle, LoopGrid
 
 SEED = 11
@@ -208,6 +212,61 @@ def test_bad_updates_are_named_and_the_round_goes_on(strategy: dict[str, Any]) -
     assert all(np.isfinite(w).all() for w in state.weights.values())
 
 
+def packed(data: bytes) -> Array:
+    """Bytes as ``pack`` sends them."""
+    return Array(np.frombuffer(data, np.uint8))
+
+
+def as_array(data: bytes) -> Array:
+    return Array("uint8", (1,), "numpy.ndarray", data)
+
+
+def safetensors_of(kind: str, size: int) -> bytes:
+    """One number of a type that numpy lacks."""
+    header = json.dumps({"w": {"dtype": kind, "shape": [1], "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
+def saved(write: Callable[..., None], *what: object, **how: object) -> bytes:
+    write(buffer := BytesIO(), *what, **how)
+    return buffer.getvalue()
+
+
+def lying_header(shape: tuple[int, ...]) -> bytes:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    return saved(np.lib.format.write_array_header_1_0, header) + b"body"
+
+
+UNREADABLE: dict[str, tuple[Callable[[], Array], str]] = {
+    "bf16": (lambda: packed(safetensors_of("BF16", 2)), "the type 'BF16', which numpy does not know"),
+    "f8": (lambda: packed(safetensors_of("F8_E4M3", 1)), "the type 'F8_E4M3'"),
+    "npz": (lambda: as_array(saved(np.savez, w=np.ones(2))), "magic string"),
+    "no zip": (lambda: as_array(b"PK\x03\x04" + bytes(40)), "magic string"),
+    "lying header": (lambda: as_array(lying_header((10**15,))), "claims uint8[1000000000000000], and 4"),
+    "nested header": (lambda: as_array(b"\x93NUMPY\x01\x00\x00\x20" + b"(" * 0x2000), "cannot be read"),
+    "objects": (lambda: as_array(saved(np.save, np.array([Trap()], object), allow_pickle=True)), "claims object[1]"),
+    "pickle": (lambda: as_array(pickle.dumps(Trap())), "magic string"),
+    "packed pickle": (lambda: packed(pickle.dumps(Trap())), "header"),
+    "nothing": (lambda: as_array(b""), "magic string"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_is_no_array_of_safetensors_costs_itself_and_runs_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sites = Shifted(name="FedAvg")
+    sites.task = a_task(partition={"sites": 5}, minSites=4)
+    make, says = UNREADABLE[kind]
+    sites.sends["site-1"] = make()
+    state = sites.next(State(weights=sites.start))
+    assert state.rounds[0].sites == ["site-0", "site-2", "site-3", "site-4"]
+    assert "its arrays cannot be read: " in state.rounds[0].dropped["site-1"]
+    assert says in state.rounds[0].dropped["site-1"]
+    assert list(tmp_path.iterdir()) == []
+
+
 LEARNS: list[tuple[dict[str, Any], float]] = [
     ({"name": "FedAvg"}, 0.95),
     ({"name": "FedProx"}, 0.95),
@@ -242,6 +301,8 @@ class Shifted:
         self.module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
         self.start = get_weights(self.module)
         self.examples = {name: 10 * n for n, name in enumerate(self.task.names, 1)}
+        self.sends: dict[str, Array] = {}
+        """By site, what it sends in the place of its weights."""
 
     def handle(self, place: int) -> Handle:
         def handled(content: RecordDict) -> RecordDict:
@@ -250,8 +311,12 @@ class Shifted:
             for name, old in weights.items():
                 by = self.counts if old.dtype.kind == "i" else self.shifts
                 moved[name] = (old.astype(np.float64) + by[place]).astype(old.dtype)
-            examples = self.examples[self.task.names[place]]
-            return reply(moved, {"num-examples": examples, "loss": 1.0, "accuracy": 0.5})
+            site = self.task.names[place]
+            metrics = {"num-examples": self.examples[site], "loss": 1.0, "accuracy": 0.5}
+            answer = reply(moved, metrics)
+            if site in self.sends:
+                answer["arrays"] = ArrayRecord({"safetensors": self.sends[site]})
+            return answer
 
         return handled
 

@@ -11,20 +11,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import ConfigRecord, RecordDict
+from green_api.contract import ExitCode, RoundsProgress
 from green_api.errors import TaskConfigError
-from green_jobs import checkpoint, progress
+from green_jobs import checkpoint, outcome, progress
 from green_jobs.checkpoint import CheckpointStore
 from green_jobs.lock import Lock
 from green_jobs.reporter import Reporter
+from green_jobs.tasks.federate import __main__ as worker
 from green_jobs.tasks.federate import serve, work
 from green_jobs.tasks.federate import server as server_module
 from green_jobs.tasks.federate.errors import StalledError
 from green_jobs.tasks.federate.link import ServerFiles
-from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, WHAT, pack, reply, unpack
+from green_jobs.tasks.federate.records import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    WHAT,
+    pack,
+    reply,
+    size_of,
+    unpack,
+)
 from green_jobs.tasks.federate.server import Server
 from green_jobs.tasks.federate.state import State
+from green_jobs.tasks.federate.told import rounds_progress
 from green_jobs.tasks.federate.trainer import round_of
+from torch import nn
+from torch.utils.data import TensorDataset
 
 from tests.federate.loop import LoopGrid
 from tests.federate.test_rounds import a_round, a_task
@@ -126,6 +141,14 @@ class World:
 
     def run(self) -> State:
         state, _ = self.server.run(State(weights=START))
+        return state
+
+    def stored(self) -> State:
+        """What another server would begin with."""
+        loaded = self.store.load()
+        assert loaded is not None
+        state = State.from_checkpoint(loaded, self.task)
+        assert state is not None
         return state
 
 
@@ -337,21 +360,96 @@ def test_a_full_disk_is_told_and_the_rounds_go_on(
     monkeypatch.setattr(checkpoint, "write_atomically", refuse_once)
     federation.run()
     assert federation.told.words[1:4] == ["round 1 unsaved", "round 2", "round 3"]
-    stored = federation.store.load()
-    assert stored is not None
-    found = State.from_checkpoint(stored, federation.task)
-    assert found is not None
-    assert len(found.rounds) == 3
+    assert len(federation.stored().rounds) == 3
 
 
-def test_what_a_full_disk_costs_is_in_the_phase(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reporter = Reporter(tmp_path / "state")
-    monkeypatch.setattr(serve, "REPORTER", reporter)
-    monkeypatch.setattr(progress, "REPORTER", reporter)
+@pytest.fixture
+def reporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reporter:
+    """Where the teller's words arrive."""
+    made = Reporter(tmp_path / "state")
+    monkeypatch.setattr(serve, "REPORTER", made)
+    monkeypatch.setattr(progress, "REPORTER", made)
+    return made
+
+
+@pytest.fixture
+def teller(reporter: Reporter) -> serve._Teller:
+    del reporter
     attempt: Any = SimpleNamespace(task=a_task(), checkpoints="/claim/digits-1a2b3/checkpoints")
-    teller = serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
+    return serve._Teller(attempt, net=None, sets=None)  # type: ignore[arg-type]
+
+
+def test_who_is_missing_is_told_as_a_stall_until_it_goes_on(
+    teller: serve._Teller, reporter: Reporter
+) -> None:
+    def told() -> tuple[str, str]:
+        assert reporter.state.rounds is not None
+        return reporter.state.rounds.stalled, reporter.state.phase
+
+    state, why = State(weights=START), "site-1 is not there"
+    waiting = f"round 1 waits: {why}"
+    teller.begins(state)
+    assert told() == ("", "round 1 of 5")
+    teller.waits(state, why)
+    assert told() == ("", waiting)
+    teller.stalled(state, why)
+    assert told() == (why, waiting)
+    teller.went_on(State(weights=START, rounds=[a_round(1, 0.5)]), is_saved=True)
+    assert told() == ("", "round 2 of 5")
+    teller.stalled(state, why)
+    # Another run of the link, with all sites.
+    teller.begins(state)
+    assert told() == ("", "round 1 of 5")
+
+
+def test_a_disk_that_stays_full_fails_the_attempt_with_the_folder_and_the_saved_round_stands(
+    world: Callable[..., World],
+    teller: serve._Teller,
+    reporter: Reporter,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    federation = world(rounds=3)
+    written = checkpoint.write_atomically
+    saved: list[Path] = []
+
+    def refuse_but_once(path: Path, content: bytes) -> None:
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(path)
+        written(path, content)
+
+    def write_output(name: str, content: bytes) -> None:
+        refuse_but_once(tmp_path / name, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", refuse_but_once)
+    monkeypatch.setattr(outcome, "REPORTER", reporter)
+    attempt: Any = SimpleNamespace(
+        role="server", task=federation.task, checkpoints="/claim/j/checkpoints",
+        output="/claim/j/output", write_output=write_output,
+    )  # fmt: skip
+    module = nn.ParameterDict({"w": torch.zeros(3)})
+    teller.attempt = attempt
+    teller.net = SimpleNamespace(
+        module=module,
+        tensors=module.state_dict,
+    )  # type: ignore[assignment]
+    teller.sets = SimpleNamespace(test=TensorDataset(torch.zeros(2), torch.zeros(2)))  # type: ignore[assignment]
+    federation.server.teller = teller
+
+    def make_rounds() -> None:
+        federation.run()
+
+    assert worker._do(attempt, make_rounds) == ExitCode.FAILED
+    assert reporter.state.message == (
+        "the model cannot be written to /claim/j/output: [Errno 28] No space left on device; make "
+        "room: the next attempt goes on from the last round that was saved"
+    )
+    assert not reporter.state.done
+    assert len(federation.stored().rounds) == 1
+
+
+def test_what_a_full_disk_costs_is_in_the_phase(teller: serve._Teller, reporter: Reporter) -> None:
     state = State(weights=START, rounds=[a_round(1, 0.5)])
     teller.went_on(state, is_saved=False)
     assert reporter.state.phase == (
@@ -369,10 +467,7 @@ def test_of_two_sites_one_that_goes_far_beyond_what_it_did_before_is_dropped_and
     """Also by a server that was started again, from what its checkpoint says."""
     federation = world(rounds=1, partition={"sites": 2}, minSites=1)
     federation.run()
-    stored = federation.store.load()
-    assert stored is not None
-    state = State.from_checkpoint(stored, federation.task)
-    assert state is not None
+    state = federation.stored()
     honest = federation.members["site-1"]
     federation.grid.replace("site-1", lambda content: _millionfold(honest.handle(content)))
     federation.server.task = a_task(rounds=2, partition={"sites": 2}, minSites=1)
@@ -386,6 +481,39 @@ def _millionfold(answer: RecordDict) -> RecordDict:
     weights = unpack(answer[ARRAYS])  # type: ignore[arg-type]
     answer[ARRAYS] = pack({name: w * 1_000_000 for name, w in weights.items()})
     return answer
+
+
+def test_of_two_sites_that_are_both_needed_each_drop_of_the_bad_one_is_counted(
+    world: Callable[..., World],
+) -> None:
+    """No round stands for long, so that none could hold it; a server started again knows it too."""
+    federation = world(rounds=1, partition={"sites": 2})
+    good, bad = (federation.members[name] for name in ("site-0", "site-1"))
+    size = size_of(pack(START))
+
+    def answers(content: RecordDict) -> RecordDict:
+        answer = bad.handle(content)
+        if good.asked.count(1) < 3 and good.asked[-1] == 1:
+            answer[ARRAYS] = pack({"w": np.full(3, np.nan, np.float32)})
+        return answer
+
+    federation.grid.replace("site-1", answers)
+    counted: list[tuple[RoundsProgress, State]] = []
+
+    def count(state: State, _: str) -> None:
+        counted.append((rounds_progress(federation.task, state, ""), federation.stored()))
+
+    federation.told.waits = count  # type: ignore[method-assign]
+    state = federation.run()
+    assert [[s.dropped for s in told.sites] for told, _ in counted] == [[0, 1], [0, 2]]
+    told, stored = counted[-1]
+    assert "not finite" in told.sites[1].reason
+    assert [s.bytes for s in told.sites] == [4 * size] * 2
+    assert rounds_progress(federation.task, stored, "") == told
+    end = rounds_progress(federation.task, federation.stored(), "")
+    assert end == rounds_progress(federation.task, state, "")
+    assert [(s.rounds, s.dropped, s.reason) for s in end.sites] == [(1, 0, ""), (1, 2, "")]
+    assert [s.bytes for s in end.sites] == [6 * size] * 2
 
 
 def test_an_update_over_the_limit_is_named_with_both_sizes(world: Callable[..., World]) -> None:

@@ -17,7 +17,7 @@ from green_jobs.models import Net
 from green_jobs.tasks.federate.parts import labels_of, part_of
 from green_jobs.tasks.federate.patience import LEAST_WAIT, give_up_at
 from green_jobs.tasks.federate.records import pack
-from green_jobs.tasks.federate.state import Round
+from green_jobs.tasks.federate.state import Round, State
 from green_jobs.tasks.federate.told import percentage, rounds_progress
 from green_jobs.tasks.federate.trainer import Trainer, get_weights
 from hypothesis import given
@@ -47,7 +47,7 @@ def test_what_each_site_did_is_told() -> None:
         ),
         a_round(2, sites=["site-0"], dropped={"site-1": "x" * 300}, bytes={"site-0": 10}),
     ]
-    told = rounds_progress(task, rounds, "site-2 is not there")
+    told = rounds_progress(task, State(weights={}, rounds=rounds), "site-2 is not there")
     assert (told.rounds, told.accuracy, told.stalled) == (2, 0.5, "site-2 is not there")
     assert [(s.name, s.rounds, s.dropped, s.bytes) for s in told.sites] == [
         ("site-0", 2, 0, 20), ("site-1", 1, 1, 20), ("site-2", 0, 1, 0),
@@ -56,6 +56,23 @@ def test_what_each_site_did_is_told() -> None:
     # Only of the last round: what was mended is no trouble any more.
     assert [len(s.reason) for s in told.sites] == [0, 200, 0]
     assert percentage(task, rounds) == 40.0
+
+
+def test_what_is_in_no_round_counts_too_and_is_told_until_a_round_stands() -> None:
+    task = a_task(partition={"sites": 2})
+    traffic = {"site-0": 10, "site-1": 20}
+    state = State(weights={})
+    for _ in range(3):
+        state = state.after_vain({"site-1": "it is not finite"}, traffic)
+    told = rounds_progress(task, state, "")
+    assert [(s.rounds, s.dropped, s.bytes, s.reason) for s in told.sites] == [
+        (0, 0, 30, ""), (0, 3, 60, "it is not finite"),
+    ]  # fmt: skip
+    state = state.after_round({}, {}, a_round(1, bytes=traffic))
+    told = rounds_progress(task, state, "")
+    assert [(s.rounds, s.dropped, s.bytes, s.reason) for s in told.sites] == [
+        (1, 0, 40, ""), (1, 3, 80, ""),
+    ]  # fmt: skip
 
 
 @given(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from green_api.contract import Outcome, Progress, Result, RoundsProgress, SiteProgress, Summary
@@ -19,6 +21,7 @@ from green_api.status import (
 from green_api.units import Power
 from green_operator.account.roles import accounts_of, books_of, sum_of
 from green_operator.account.statement import Statement, state_account, statement_of
+from green_operator.cli.roles import roles_parts
 from green_operator.lifecycle.decide import decide
 from green_operator.lifecycle.events import transitions
 from green_operator.lifecycle.roles import run_of_roles
@@ -26,6 +29,7 @@ from green_operator.lifecycle.significance import is_significant
 from green_operator.lifecycle.types import Obstacle, RoleView, RunEnd, RunView, Snapshot
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tests.unit.factories import T0, attempt, hours, job, outlook, sample
 from tests.unit.test_decide import a_run, a_snapshot, condition, done
@@ -158,6 +162,30 @@ def test_each_role_is_shown_with_what_it_used_in_its_own_zone() -> None:
     assert (found["a"].examples, found["a"].accuracy) == (40, 0.75)
     assert (found[SERVER].rounds, found[SERVER].bytes, found[SERVER].accuracy) == (2, 150, 0.8)
     assert {row.state for row in found.values()} == {RoleState.RUNNING}
+
+
+def test_a_person_sees_what_each_role_sent_used_and_emitted_with_units_and_zone() -> None:
+    common: dict[str, Any] = {"state": RoleState.RUNNING, "rounds": 2}
+    status = decide(federated()).status.model_copy(
+        update={
+            "roles": [
+                RoleStatus(name=SERVER, bytes=2_540_000_000, joules=7_200_000, micrograms=1_500_000_000, zone="gb", accuracy=0.9312, **common),
+                RoleStatus(name="a", bytes=1_270_000, joules=5400, micrograms=30_000, zone="fr", **common),
+                RoleStatus(name="b", bytes=999, joules=12, zone=None, dropped_updates=3, message="b is ill", **common),
+            ]
+        }
+    )  # fmt: skip
+    console = Console(width=120, color_system=None)
+    with console.capture() as capture:
+        console.print(*roles_parts(status), sep="\n")
+    head, *shown = (re.split(r"  +", line.strip()) for line in capture.get().splitlines())
+    assert head == ["Role", "State", "Rounds", "Accuracy", "Traffic", "Zone", "Energy", "Emitted"]
+    assert [" ".join(row) for row in shown] == [
+        "server Running 2 93.1 % 2.54 GB gb 2 kWh 1.5 kg",
+        "a Running 2 1.27 MB fr 1.5 Wh 30 mg",
+        "b Running 2 999 B 12 J not known",
+        "b: 3 updates dropped; b is ill",
+    ]
 
 
 def test_what_nobody_says_any_more_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -11,7 +13,16 @@ from typing import Any
 import pytest
 from green_api.contract import Result, RoundsProgress, SiteProgress
 
-from tests.cluster.harness.client import GREEN_JOBS, JOBS, SECRETS, SERVICES, Object
+from tests.cluster.harness.client import (
+    CORE_EVENTS,
+    EVENTS,
+    GREEN_JOBS,
+    JOBS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Object,
+)
 from tests.cluster.harness.proxy import ApiProxy
 from tests.cluster.harness.script import UNTIL_TOLD, Script, steady
 from tests.cluster.harness.waiting import wait_for
@@ -160,6 +171,25 @@ class Federation:
         for role, job in self.jobs().items():
             assert f"{job['metadata']['name']}-{token}" in names, role
 
+    def check_secrets(self) -> None:
+        """No key, and not the secret, is anywhere but in the Secrets."""
+        kept = {
+            f"{secret['metadata']['name']}: {file}": value
+            for secret in self.secrets()
+            for file, value in secret["data"].items()
+            if file.endswith(".key") or file == "secret"
+        }
+        # A key and the secret of each.
+        assert len(kept) >= 2 * len(ROLES)
+        world = self.world
+        seen = "\n".join(operator.log.read_text(errors="replace") for operator in world.operators)
+        kinds = (GREEN_JOBS, JOBS, PODS, EVENTS, CORE_EVENTS, SERVICES)
+        objects = [o for kind in kinds for o in world.admin.list(kind, world.namespace)]
+        assert len(objects) > len(ROLES)
+        seen += json.dumps(objects)
+        for name, encoded in kept.items():
+            assert not [form for form in _forms(encoded) if form in seen], name
+
     def _told(self) -> RoundsProgress:
         return RoundsProgress(
             rounds=self.rounds, stalled=self.stalled, sites=self._sites(self.rounds)
@@ -168,6 +198,15 @@ class Federation:
     @staticmethod
     def _sites(rounds: int) -> list[SiteProgress]:
         return [SiteProgress(name=site, rounds=rounds, bytes=1000 * rounds) for site in SITES]
+
+
+def _forms(encoded: str) -> list[str]:
+    """How a Secret's value may look where it is told by mistake."""
+    content = base64.b64decode(encoded)
+    is_key = content.startswith(b"-----BEGIN ")
+    # Of a key one line is enough, however the breaks are written.
+    lines = [line.decode() for line in content.splitlines()[1:-1]] if is_key else []
+    return [encoded, content.hex(), repr(content)[2:-1], *lines]
 
 
 class FederatedLife(Life):
@@ -216,6 +255,7 @@ class FederatedLife(Life):
         last_end = max(first.ended for first, _ in begun if first.ended is not None)
         assert last_end <= min(second.started for _, second in begun) + timedelta(milliseconds=50)
         federation.check_energy()
+        federation.check_secrets()
         assert status["run"]["attempts"] == 2 * len(ROLES)
         assert [row["state"] for row in status["roles"]] == ["Ended"] * len(ROLES)
         told = [reason for reason in world.events(self.name) if reason in ONCE]

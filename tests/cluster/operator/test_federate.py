@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.harness.client import SECRETS, SERVICES
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.programs import ROOT
-from tests.cluster.harness.proxy import ApiProxy
+from tests.cluster.harness.proxy import Action, ApiProxy, Request
 from tests.cluster.harness.script import Script
 from tests.cluster.harness.waiting import wait_for
 from tests.cluster.operator.federation import ROLES, SITES, FederatedLife, Federation
@@ -280,6 +280,19 @@ def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
     assert life.deaths == 0
     assert len(life.federation.secrets()) == 3
     assert 20 < len(proxy.counted) <= MOST_WRITES, [r.shape for r in proxy.counted]
+
+
+def test_a_secret_that_is_refused_is_made_again_and_its_content_is_told_nowhere(
+    world: World, proxy: ApiProxy
+) -> None:
+    def makes_a_secret(request: Request) -> bool:
+        return request.method == "POST" and request.path.endswith("/secrets")
+
+    fault = proxy.inject(Action.ANSWER, when=makes_a_secret, status=500)
+    life = FederatedLife(world, proxy)
+    life.run()
+    assert fault.hits
+    life.federation.check_secrets()
 
 
 @pytest.mark.matrix

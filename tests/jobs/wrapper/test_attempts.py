@@ -20,6 +20,8 @@ from green_api.contract import (
 )
 from harness import Claim, is_alive, wait_until
 
+from tests.needs import unavailable
+
 Script = Callable[[str], str]
 
 SAVES_ON_SIGTERM = """
@@ -156,11 +158,10 @@ def test_a_daemon_that_keeps_the_output_open_does_not_hold_up_the_end(claim: Cla
     assert attempt.process.returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a PID namespace here")
 def test_as_process_1_it_takes_sigterm_and_buries_orphans(claim: Claim) -> None:
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("PID namespaces are not allowed here")
+        unavailable("a PID namespace can be made by root alone, where that is allowed")
     orphan = "(sh -c 'sleep 0.2; :' &); sleep 0.5; touch $GREEN_OUTPUT_DIR/on; sleep 1000"
     attempt = claim.start("sh", "-c", orphan, prefix=unshare)
     wait_until((claim.folder / "output/on").exists)
@@ -290,13 +291,12 @@ def test_summary_fits_whatever_the_worker_says(claim: Claim, script: Script) -> 
     assert len(claim.report.result.metrics) == 32
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk can only be mounted by root")
 class TestFullDisk:
     @pytest.fixture(autouse=True)
     def _small_disk(self, claim: Claim) -> Iterator[None]:
         mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(claim.root)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("mounting is not allowed here")
+            unavailable("a small disk can be mounted by root alone, where that is allowed")
         yield
         for attempt in claim.attempts:
             attempt.process.kill()

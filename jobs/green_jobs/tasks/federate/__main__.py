@@ -13,7 +13,12 @@ from green_api.errors import TaskConfigError
 from green_jobs import outcome
 from green_jobs.lock import LockLostError
 from green_jobs.signals import Signals
-from green_jobs.tasks.federate.errors import RefusedError, RoundAbandonedError, StalledError
+from green_jobs.tasks.federate.errors import (
+    NoRoomError,
+    RefusedError,
+    RoundAbandonedError,
+    StalledError,
+)
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 
 if TYPE_CHECKING:
@@ -81,7 +86,7 @@ def _do(attempt: Attempt, work: Callable[[], None]) -> int:
         return _failed(error, ExitCode.CONFIG)
     except StalledError as error:
         return _failed(error, ExitCode.LIMIT)
-    except RefusedError as error:
+    except (RefusedError, NoRoomError) as error:
         return _failed(error, ExitCode.FAILED)
     except (RoundAbandonedError, LockLostError) as error:
         _LOG.warning("%s: %s", attempt.role, error)

@@ -20,3 +20,7 @@ class StalledError(GreenError):
 
 class RefusedError(GreenError):
     """The server does not let this site in."""
+
+
+class NoRoomError(GreenError):
+    """The model that came of the rounds cannot be written."""

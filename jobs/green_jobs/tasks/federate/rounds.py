@@ -64,15 +64,22 @@ class TooFewSitesError(GreenError):
     Args:
         missing: sites that are not there.
         rejections: why updates do not count; none where no round was made.
+        traffic: by site, bytes of weights sent to it and back in vain.
         is_doomed: the round would fail again, even with the sites that are not there.
 
     """
 
     def __init__(
-        self, missing: Sequence[str], rejections: Sequence[Rejection], *, is_doomed: bool
+        self,
+        missing: Sequence[str],
+        rejections: Sequence[Rejection],
+        traffic: Mapping[str, int],
+        *,
+        is_doomed: bool,
     ) -> None:
         self.missing = sorted(missing)
         self.rejections = list(rejections)
+        self.traffic = dict(traffic)
         self.is_doomed = is_doomed
         told = [f"{r.site}: {r.reason}" for r in rejections]
         super().__init__("; ".join([*(f"{site} is not there" for site in self.missing), *told]))
@@ -159,6 +166,18 @@ class _Present:
         return list(self.nodes)
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """What came back in a round."""
+
+    updates: list[Update]
+    rejections: list[Rejection]
+    replies: dict[str, Message]
+    """By site, those that are no error."""
+    traffic: dict[str, int]
+    """By site that answered, bytes of weights sent to it and back."""
+
+
 class Rounds:
     """Makes one round after the other.
 
@@ -198,7 +217,7 @@ class Rounds:
             s for s in self._federation.ids if s in away or s not in self._federation.examples
         ]
         if len(self._federation.ids) - len(missing) < self._task.min_sites:
-            raise TooFewSitesError(missing, [], is_doomed=False)
+            raise TooFewSitesError(missing, [], {}, is_doomed=False)
         return missing
 
     def next(self, state: State) -> State:
@@ -216,36 +235,33 @@ class Rounds:
         restore_moments(self._strategy, state.moments)
         sent = pack(state.weights)
         there = [node for site, node in self._federation.ids.items() if site not in missing]
-        updates, rejections, replies = self._exchange(state, sent, _Present(there))
-        sifted, rejections = self._sift(state, updates, rejections)
-        good = sifted.good
+        answers = self._exchange(state, sent, _Present(there))
+        sifted, rejections = self._sift(state, answers.updates, answers.rejections)
+        good, replies = sifted.good, answers.replies
         if len(good) < self._task.min_sites:
             self._check_configured(rejections)
             silent = [r for r in rejections if r.fault is Fault.SILENT]
             hoped_for = len(good) + len(silent) + len(missing)
             is_doomed = hoped_for < self._task.min_sites
-            raise TooFewSitesError(missing, rejections, is_doomed=is_doomed)
+            raise TooFewSitesError(missing, rejections, answers.traffic, is_doomed=is_doomed)
         for update in good:
             arrays = {name: update.arrays[name] for name in self._parameters(state)}
             replies[update.site].content[ARRAYS] = spread(arrays)
         weights = self._aggregate(state, good, [replies[u.site] for u in good])
-        size = size_of(sent)
         done = Round(
             number=number,
             accuracy=self._evaluate(weights),
             loss=_mean_loss(good),
             sites=[update.site for update in good],
-            dropped={r.site: r.reason[:_LONGEST_REASON] for r in rejections},
-            bytes={u.site: size + u.size for u in good},
+            dropped=reasons_of(rejections),
+            bytes=answers.traffic,
             examples={u.site: cast("int", u.metrics["num-examples"]) for u in good},
             accuracies={u.site: cast("float", u.metrics["accuracy"]) for u in good},
             lengths=sifted.lengths,
         )
-        return State(weights=weights, moments=moments(self._strategy), rounds=[*state.rounds, done])
+        return state.after_round(weights, moments(self._strategy), done)
 
-    def _exchange(
-        self, state: State, packed: ArrayRecord, present: _Present
-    ) -> tuple[list[Update], list[Rejection], dict[str, Message]]:
+    def _exchange(self, state: State, packed: ArrayRecord, present: _Present) -> _Answers:
         # The strategy draws from the global generator.
         seed_all(derive(self._seed, "round", number := state.next_round))
         seen = cast("Grid", present)
@@ -255,22 +271,26 @@ class Rounds:
         for order in messages:
             order.content[ARRAYS] = packed
         replies: dict[str, Message] = {}
+        traffic: dict[str, int] = {}
         updates, rejections = [], []
+        size = size_of(packed)
         answers = self._federation.ask(messages, self._task.round_timeout)
         for site, message in sorted(answers.items()):
             if isinstance(message, str):
                 rejections.append(Rejection(site, message, Fault.SILENT))
                 continue
+            traffic[site] = size
             if message.has_error():
                 rejections.append(_rejection_of(site, message.error))
                 continue
             replies[site] = message
+            traffic[site] += sum(size_of(r) for r in message.content.array_records.values())
             read = read_update(site, message.content, self._federation.max_bytes)
             if isinstance(read, str):
                 rejections.append(Rejection(site, read))
             else:
                 updates.append(read)
-        return updates, rejections, replies
+        return _Answers(updates, rejections, replies, traffic)
 
     def _check_configured(self, rejections: Sequence[Rejection]) -> None:
         """Whether enough sites could work at all; every other one may still be mended or come."""
@@ -323,6 +343,11 @@ def _rejection_of(site: str, error: Error) -> Rejection:
     if error.code in _LOST:
         fault = Fault.SILENT
     return Rejection(site, str(error.reason), fault)
+
+
+def reasons_of(rejections: Iterable[Rejection]) -> dict[str, str]:
+    """By site, why its update does not count, cut to what is kept."""
+    return {r.site: r.reason[:_LONGEST_REASON] for r in rejections}
 
 
 def _mean_loss(updates: Sequence[Update]) -> float:

@@ -24,7 +24,7 @@ from green_jobs.reporter import REPORTER
 from green_jobs.seeds import derive, seed_all
 from green_jobs.signals import Signals
 from green_jobs.tasks.federate.attempt import FIELD, Attempt
-from green_jobs.tasks.federate.errors import RoundAbandonedError
+from green_jobs.tasks.federate.errors import NoRoomError, RoundAbandonedError
 from green_jobs.tasks.federate.link import ServerFiles
 from green_jobs.tasks.federate.processes import Companion
 from green_jobs.tasks.federate.server import Server
@@ -50,6 +50,7 @@ def serve(attempt: Attempt, files: ServerFiles, link: Companion, signals: Signal
         RoundAbandonedError: SIGTERM came; the last checkpoint stands.
         StalledError: too few sites for too long.
         LockLostError: another attempt has taken over.
+        NoRoomError: the disk does not take the model.
         TaskConfigError: the task cannot work as written.
 
     """
@@ -133,12 +134,25 @@ class _Teller:
         REPORTER.discard()
 
     def over(self, state: State, why: str) -> None:
-        """Leave the model, once."""
+        """Leave the model, once.
+
+        Raises:
+            NoRoomError: the disk refuses.
+
+        """
         if self._is_over:
             return
         _LOG.info("%s", why)
         self._tell(state, "export", "")
-        self.result, self.details = _leave_model(self.attempt, self.net, self.sets, state, why)
+        try:
+            self.result, self.details = _leave_model(self.attempt, self.net, self.sets, state, why)
+        except OSError as error:
+            # What the system says of a write does not name the file.
+            msg = (
+                f"the model cannot be written to {self.attempt.output}: {error}; make room: the "
+                "next attempt goes on from the last round that was saved"
+            )
+            raise NoRoomError(msg) from error
         self._is_over = True
 
     def _next(self, state: State) -> str:
@@ -149,7 +163,7 @@ class _Teller:
         self, state: State, phase: str, stalled: str, *, is_saved: bool = False, **metrics: float
     ) -> None:
         task = self.attempt.task
-        rounds = rounds_progress(task, state.rounds, stalled)
+        rounds = rounds_progress(task, state, stalled)
         REPORTER.update(urgent=False, rounds=rounds)
         done = percentage(task, state.rounds)
         progress.report(done, phase=phase, saved=is_saved, **metrics)
@@ -176,10 +190,11 @@ def _leave_model(
         accuracy=state.rounds[-1].accuracy if state.rounds else 0.0,
         runtime="PyTorch eager",
     )
-    result = Result(final=final, rounds=rounds_progress(task, state.rounds, ""))
+    result = Result(final=final, rounds=rounds_progress(task, state, ""))
     details: dict[str, JsonValue] = {
         "end": why,
         "rounds": [r.to_wire() for r in state.rounds],
+        "inVain": {site: part.to_wire() for site, part in state.in_vain.items()},
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     return result, details

@@ -32,6 +32,7 @@ from green_jobs.tasks.federate.rounds import (
     Rounds,
     TooFewSitesError,
     is_over,
+    reasons_of,
 )
 from green_jobs.tasks.federate.state import State, Weights
 
@@ -189,6 +190,7 @@ class Server:
                 stall = None
             except TooFewSitesError as error:
                 now = datetime.now(UTC)
+                self._count_vain(error)
                 stall = stall or _Stall(now)
                 stall.note(error)
                 if stall.doomed >= _MOST_DOOMED:
@@ -218,6 +220,13 @@ class Server:
         self._state = state.model_copy(update={"rounds": [*before, timed]})
         is_saved = self.store.save(self._state.to_checkpoint(self.task))
         self.teller.went_on(self._state, is_saved=is_saved)
+
+    def _count_vain(self, error: TooFewSitesError) -> None:
+        """A server that is started again must not tell fewer drops than it did."""
+        if error.rejections:
+            dropped = reasons_of(error.rejections)
+            self._state = self._state.after_vain(dropped, error.traffic)
+            self.store.save(self._state.to_checkpoint(self.task))
 
     def _give_up_at(self, stall: _Stall) -> datetime:
         return give_up_at(stall.began, self.task, self._state.rounds, self.deadline)

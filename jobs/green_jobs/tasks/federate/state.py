@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Self
 
 import numpy as np
@@ -34,7 +35,7 @@ class Round(Model):
     dropped: dict[str, str] = {}
     """By site, why its update does not."""
     bytes: dict[str, int] = {}
-    """By site, size of weights sent to it and back."""
+    """By site that answered, size of weights sent to it and back."""
     examples: dict[str, int] = {}
     """By site, how many it trained on."""
     accuracies: dict[str, float] = {}
@@ -45,6 +46,17 @@ class Round(Model):
     """How long it took."""
 
 
+class InVain(Model):
+    """What a site did in rounds that did not stand."""
+
+    dropped: int = 0
+    """Updates of it that did not count."""
+    reason: str = ""
+    """Why, where that was so in the last round that was tried."""
+    bytes: int = 0
+    """Size of weights sent to it and back."""
+
+
 class _Record(Model):
     """What stands beside the tensors."""
 
@@ -52,6 +64,7 @@ class _Record(Model):
     order: list[str]
     """safetensors keeps no order, and strategies go by it."""
     rounds: list[Round]
+    in_vain: dict[str, InVain] = {}
 
 
 class State(Model):
@@ -65,15 +78,47 @@ class State(Model):
     """The strategy's own state."""
     rounds: list[Round] = []
     """All rounds so far, oldest first."""
+    in_vain: dict[str, InVain] = {}
+    """By site, what is in none of them."""
 
     @property
     def next_round(self) -> int:
         """The number of the round that comes."""
         return len(self.rounds) + 1
 
+    def after_vain(self, dropped: Mapping[str, str], traffic: Mapping[str, int]) -> Self:
+        """The state after one more round that did not stand: the weights are what they were.
+
+        Args:
+            dropped: by site, why its update does not count.
+            traffic: by site, bytes sent to it and back.
+
+        """
+        sites = self.in_vain.keys() | dropped.keys() | traffic.keys()
+        told = {site: self.in_vain.get(site, InVain()) for site in sorted(sites)}
+        in_vain = {
+            site: InVain(
+                dropped=was.dropped + (site in dropped),
+                reason=dropped.get(site, ""),
+                bytes=was.bytes + traffic.get(site, 0),
+            )
+            for site, was in told.items()
+        }
+        return self.model_copy(update={"in_vain": in_vain})
+
+    def after_round(self, weights: Weights, moments: Weights, done: Round) -> Self:
+        """The state after one more round that stands."""
+        mended = {s: was.model_copy(update={"reason": ""}) for s, was in self.in_vain.items()}
+        rounds = [*self.rounds, done]
+        return self.model_copy(
+            update={"weights": weights, "moments": moments, "rounds": rounds, "in_vain": mended}
+        )
+
     def to_checkpoint(self, task: Federate) -> Checkpoint:
         """The state as it is stored."""
-        record = _Record(task=task, order=list(self.weights), rounds=self.rounds)
+        record = _Record(
+            task=task, order=list(self.weights), rounds=self.rounds, in_vain=self.in_vain
+        )
         tensors = {_WEIGHTS + n: torch.from_numpy(np.array(w)) for n, w in self.weights.items()}
         tensors |= {_MOMENTS + n: torch.from_numpy(np.array(m)) for n, m in self.moments.items()}
         return Checkpoint(tensors, record.model_dump_json(by_alias=True))
@@ -93,7 +138,7 @@ class State(Model):
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
         moments = {n.removeprefix(_MOMENTS): a for n, a in arrays.items() if n.startswith(_MOMENTS)}
         weights = {name: arrays[_WEIGHTS + name] for name in record.order}
-        return cls(weights=weights, moments=moments, rounds=record.rounds)
+        return cls(weights=weights, moments=moments, rounds=record.rounds, in_vain=record.in_vain)
 
 
 def _essence(task: Federate) -> object:

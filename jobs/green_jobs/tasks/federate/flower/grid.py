@@ -20,7 +20,11 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from green_api.errors import GreenError
 
-from green_jobs.tasks.federate.flower.pulls import give_up_with_the_node, hurry
+from green_jobs.tasks.federate.flower.pulls import (
+    give_up_with_the_node,
+    hurry,
+    read_each_by_itself,
+)
 from green_jobs.tasks.federate.flower.runtime import (
     Endpoint,
     acquire,
@@ -101,6 +105,7 @@ def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
     grid = HttpGrid(endpoint.address, endpoint.ca is None, endpoint.ca, token=token)
     grid._retry_invoker = bears_a_restart()
     give_up_with_the_node(grid)
+    read_each_by_itself(grid)
     client = grid._runtime_client
     task = client.PullTaskInput(PullTaskInputRequest())
     grid.set_run(run_from_proto(task.run))

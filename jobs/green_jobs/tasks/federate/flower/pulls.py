@@ -1,16 +1,26 @@
-"""Parts of a message that have not arrived yet: how soon they are asked for again, how long.
+"""Pulling messages: how soon and how long parts are asked for again, and what cannot be read.
 
 Flower asks after 1 s, then 2 s and so on; a part is pushed within milliseconds after its message,
 so that these waits were most of a round. And it asks for three minutes where a node was killed amid
-its reply, whose last parts will never come.
+its reply, whose last parts will never come. What a reply holds is the node's own, and where Flower
+cannot read it, it raises: the other replies of the same look were lost with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
+import httpx
+from flwr.app import Message, RecordDict
+from flwr.app.error import Error
+from flwr.app.message import make_message
+from flwr.app.metadata import Metadata
+from flwr.common.constant import ErrorCode
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.superlink.grid import HttpGrid
@@ -53,3 +63,46 @@ def give_up_with_the_node(grid: HttpGrid) -> None:
         return answer
 
     client.PullMessages, client.PullObject = note_senders, pull
+
+
+def read_each_by_itself(grid: HttpGrid) -> None:
+    """Make an error of a reply that cannot be read, or that claims to answer something else."""
+    client: Any = grid._runtime_client
+    pull_messages, read = client.PullMessages, grid.pull_messages
+
+    def read_one(message: ProtoMessage, tree: ObjectTree) -> Message:
+        # Flower's own reader, which is given this message alone.
+        client.PullMessages = lambda _: PullAppMessagesResponse(
+            messages_list=[message], message_object_trees=[tree]
+        )
+        asked = message.metadata.reply_to_message_id
+        try:
+            (reply,) = read([asked])
+            if reply.metadata.reply_to_message_id != asked:
+                return _unreadable(message, "it names another message than it answers")
+            content: object = None if reply.has_error() else reply.content
+            if not isinstance(content, RecordDict | None):
+                return _unreadable(message, "it holds no records")
+        except httpx.HTTPError:
+            raise
+        except Exception as error:  # also of memory: the objects are whatever the node has sent
+            return _unreadable(message, f"{type(error).__name__}: {error}")
+        return reply
+
+    def pull(message_ids: Iterable[str]) -> list[Message]:
+        answer = pull_messages(PullAppMessagesRequest(message_ids=message_ids))
+        pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
+        return [read_one(message, tree) for message, tree in pairs]
+
+    vars(grid)["pull_messages"] = pull
+
+
+def _unreadable(message: ProtoMessage, why: str) -> Message:
+    # Nothing else is taken over: what it says of itself may be no better.
+    metadata = Metadata(
+        run_id=0, message_id="", src_node_id=0, dst_node_id=0, group_id="", created_at=0.0, ttl=0.0,
+        message_type=SYSTEM_MESSAGE_TYPE,
+        reply_to_message_id=message.metadata.reply_to_message_id,
+    )  # fmt: skip
+    error = Error(ErrorCode.UNKNOWN, f"its answer cannot be read: {why}")
+    return make_message(metadata, error=error)
