@@ -242,6 +242,9 @@ class Node:
         path.write_text(
             f"{_DOMAIN}:53 in-addr.arpa:53 {{\n bind {self._room.addresses.node}\n errors\n cache 5\n"
             f" kubernetes {_DOMAIN} in-addr.arpa {{\n  kubeconfig {kubeconfig}\n }}\n}}\n"
+            # A Service's short name is asked for as it is, too, while the Service has no address.
+            f"svc:53 {{\n bind {self._room.addresses.node}\n"
+            " template ANY ANY {\n  rcode NXDOMAIN\n }\n}\n"
             f".:53 {{\n bind {self._room.addresses.node}\n errors\n"
             f' template IN A {{\n  answer "{{{{ .Name }}}} 60 IN A {_WORLD}"\n }}\n'
             " template IN AAAA {\n  rcode NOERROR\n }\n}\n"
