@@ -22,14 +22,16 @@ class Kind:
     """A kind of life."""
 
     life: type[Life]
+    end: str
+    """The event that tells of its end."""
     fewest: int
     """An undisturbed life has so many writes at least, from which the sample is taken."""
     most: int
     """And so many at most, which the whole matrix tries; a test holds both against one."""
 
 
-LONG = Kind(Life, fewest=16, most=26)
-SHORT = Kind(ShortLife, fewest=9, most=20)
+LONG = Kind(Life, "Succeeded", fewest=16, most=26)
+SHORT = Kind(ShortLife, "Failed", fewest=9, most=20)
 CASES = [
     pytest.param(
         kind, number, after, id=f"{kind.life.__name__}-{number}-{'after' if after else 'before'}"
@@ -60,6 +62,8 @@ def test_an_undisturbed_life_has_no_more_writes_than_the_matrix(
     life = kind.life(world, proxy)
     life.run()
     life.check()
+    # Who dies between a status and its event tells it to nobody: rather none than twice.
+    assert kind.end in world.events(life.name)
     assert life.deaths == 0
     assert kind.fewest <= len(proxy.counted) <= kind.most, [r.shape for r in proxy.counted]
 
