@@ -98,6 +98,7 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         result |= {"additionalProperties": values} if "type" in values else values
     if "items" in node:
         result["items"] = _structural(node["items"], definitions)
+        _drop_costly_rules(result["items"])
     for bound in ("Minimum", "Maximum"):
         # OpenAPI 3.0 has the bound and a flag, JSON Schema the bound alone.
         if f"exclusive{bound}" in result:
@@ -109,6 +110,18 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     if "type" not in result and "x-kubernetes-int-or-string" not in result:
         result["x-kubernetes-preserve-unknown-fields"] = True
     return result
+
+
+def _drop_costly_rules(node: Schema) -> None:
+    """Leave quantities in lists to their pattern.
+
+    Kubernetes 1.31 reckons with a text as long as a request in each element, whatever the bound of
+    its length, and refuses the definition for what its rules might cost.
+    """
+    if "x-kubernetes-int-or-string" in node:
+        node.pop("x-kubernetes-validations", None)
+    for child in node.get("properties", {}).values():
+        _drop_costly_rules(child)
 
 
 def _widen_fractions(node: Schema) -> None:

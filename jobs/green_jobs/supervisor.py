@@ -125,6 +125,7 @@ def worker_environment(base: Mapping[str, str], attempt: Attempt) -> dict[str, s
         # Threads that spin while they wait for one another burn energy, and on a machine with other
         # work a step was seen to take 5 times as long as with threads that sleep.
         "OMP_WAIT_POLICY": "PASSIVE",
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime calls its maker otherwise
         "PYTHONUNBUFFERED": "1",  # a worker that is killed must not take its last words along
         **base,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),

@@ -22,6 +22,7 @@ from tests.chart.helm import PREVIOUS
 from tests.cluster.harness.client import CRDS, LEASES, PODS, Object
 from tests.cluster.harness.programs import ROOT
 from tests.cluster.harness.waiting import wait_for
+from tests.node.harness.beyond import noting
 from tests.node.harness.cluster import (
     JOB_LABEL,
     OPERATOR_NAMESPACE,
@@ -54,6 +55,14 @@ def _example(file: str, name: str, **spec: Any) -> Object:
     job["metadata"] = {"name": name, "namespace": TEAM}
     job["spec"] = {**job["spec"], "storage": {"claimName": name}, **spec}
     return dict(job)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_leaves(cluster: Cluster) -> Iterator[None]:
+    """No pod of these tests, whatever library it holds, goes to the world."""
+    with noting(cluster.room) as beyond:
+        yield
+        assert beyond() == []
 
 
 def _train(cluster: Cluster, name: str, epochs: int = 60, **spec: Any) -> Path:
