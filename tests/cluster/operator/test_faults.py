@@ -32,11 +32,14 @@ class Kind:
         return f"{self.action.name}-{self.status}"
 
 
-KINDS = (
+REFUSALS = (
     Kind(Action.ANSWER, 409),
     Kind(Action.ANSWER, 410),
     Kind(Action.ANSWER, 429, retry_after=1),
     Kind(Action.ANSWER, 500),
+)
+KINDS = (
+    *REFUSALS,
     Kind(Action.ANSWER_AFTER, 500),
     Kind(Action.HANG),
     Kind(Action.HANG_AFTER),
@@ -112,21 +115,12 @@ def is_a_renewal(request: Request) -> bool:
 
 
 WATCH_KINDS = (
-    Kind(Action.ANSWER, 409),
-    Kind(Action.ANSWER, 410),
-    Kind(Action.ANSWER, 429, retry_after=1),
-    Kind(Action.ANSWER, 500),
+    *REFUSALS,
     Kind(Action.HANG),
     Kind(Action.BROKEN_WATCH, 410),
     Kind(Action.BROKEN_WATCH, 500),
 )
-LEASE_KINDS = (
-    Kind(Action.ANSWER, 409),
-    Kind(Action.ANSWER, 410),
-    Kind(Action.ANSWER, 429, retry_after=1),
-    Kind(Action.ANSWER, 500),
-    Kind(Action.DROP),
-)
+LEASE_KINDS = (*REFUSALS, Kind(Action.DROP))
 
 
 def other_cases() -> list[object]:

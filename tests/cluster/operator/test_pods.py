@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.harness.client import PODS, QUOTAS
+from tests.cluster.harness.client import PODS, QUOTAS, Object
 from tests.cluster.harness.container import FALLS_FROM
 from tests.cluster.harness.control_plane import ControlPlane
 from tests.cluster.harness.operator import OperatorProcess
@@ -87,6 +87,14 @@ def test_a_pod_that_vanishes_leaves_one_estimated_tail(world: World) -> None:
     assert status["energy"]["measuredJoules"] <= world.kubelet.joules("lost")
 
 
+def wait_named(world: World, pod: Object) -> Object:
+    """The condition that names a pod that does not end, and its node."""
+    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding")
+    assert pod["metadata"]["name"] in condition["message"]
+    assert pod["spec"]["nodeName"] in condition["message"]
+    return condition
+
+
 def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> None:
     world.add_node()
     world.kubelet.scripts["stuck"] = UNTIL_TOLD
@@ -99,10 +107,8 @@ def test_a_node_that_dies_is_named_and_no_second_writer_starts(world: World) -> 
     (run,) = world.runs("stuck")
     assert run["spec"]["suspend"] is True
     world.change("stuck", {"suspend": False})
-    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding")
     (pod,) = world.pods("stuck")
-    assert pod["metadata"]["name"] in condition["message"]
-    assert pod["spec"]["nodeName"] in condition["message"]
+    condition = wait_named(world, pod)
     world.wait_event("stuck", "PodNotEnding")
     wait_for_resyncs(operator)
     (run,) = world.runs("stuck")
@@ -122,9 +128,7 @@ def test_a_pod_that_goes_down_with_its_node_is_not_called_running(world: World) 
     (pod,) = world.pods("stuck")
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     world.admin.delete(PODS, name, world.namespace)
-    condition = world.wait_condition("stuck", "Running", "False", "PodNotEnding")
-    assert name in condition["message"]
-    assert pod["spec"]["nodeName"] in condition["message"]
+    condition = wait_named(world, pod)
     labels = {"namespace": world.namespace, "reason": "PodNotEnding"}
     wait_for(
         lambda: operator.metric("green_jobs_waiting", **labels) == 1, what="the alert can see it"
