@@ -41,7 +41,7 @@ from tests.cluster.harness.kubelet import FakeKubelet
 from tests.cluster.harness.operator import OperatorProcess
 from tests.cluster.harness.programs import find_programs
 from tests.cluster.harness.proxy import ApiProxy
-from tests.cluster.operator.life import Life, check
+from tests.cluster.operator.life import Life
 from tests.cluster.operator.world import World
 from tests.unit.factories import manifest
 
@@ -414,8 +414,9 @@ def life(plane: ControlPlane, folder: str) -> dict[str, int]:
     try:
         world.set_zone()
         world.add_node()
-        Life(world, proxy).run()
-        check(world)
+        lived = Life(world, proxy)
+        lived.run()
+        lived.check()
     finally:
         world.close()
         kubelet.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -128,6 +129,8 @@ class _RawHandler(BaseHTTPRequestHandler):
             self._send(body, len(body), pause=0)
 
     def _send(self, piece: bytes, length: int, pause: float) -> None:
+        # What waits in this buffer was not taken by anyone, and it grows to megabytes by itself.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(length))

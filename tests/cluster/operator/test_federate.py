@@ -51,7 +51,8 @@ def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds
     # The server's first word is written; later figures alone only every five minutes.
     ward.rounds = 1
     world.start_operator()
-    soon = now() + timedelta(seconds=10)
+    # Far enough that a busy machine has planned it by then.
+    soon = now() + timedelta(seconds=30)
     world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
     ward.create({**SOON, "expectedDuration": "4m", "completeWithin": "34m"})
     status = world.wait("ward", "Planned")

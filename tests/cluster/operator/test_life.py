@@ -26,7 +26,8 @@ def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: Wo
     world.add_node()
     world.kubelet.scripts["shrink"] = UNTIL_TOLD
     world.start_operator()
-    soon = now() + timedelta(seconds=10)
+    # Far enough that a busy machine has planned it by then.
+    soon = now() + timedelta(seconds=30)
     world.set_zone(world.set_trace([400, 400, 100, 400, 400], soon - timedelta(minutes=10)))
     world.create("shrink", {**SOON, "expectedDuration": "4m", "completeWithin": "34m"})
 

@@ -169,11 +169,16 @@ class World:
 
     def wait(self, name: str, state: str, timeout: float = 60) -> Object:
         """Until the job is in a state; its status then."""
-        wait_for(
-            lambda: self.status(name).get("state") == state, timeout, f"{name} is {state}",
+
+        def found() -> Object | None:
+            status = self.status(name)
+            return status if status.get("state") == state else None
+
+        reached: Object = wait_for(
+            found, timeout, f"{name} is {state}",
             seen=lambda: (self.status(name), [o.tail(15) for o in self.operators]),
         )  # fmt: skip
-        return self.status(name)
+        return reached
 
     def wait_collected(self, name: str) -> None:
         """Until nothing of a deleted job is left.
