@@ -259,6 +259,17 @@ def test_it_is_not_resumed_while_a_pod_of_any_role_is_there() -> None:
     assert "pod b" in decision.status.message
 
 
+def test_a_server_that_went_down_with_its_node_is_told_though_its_sites_run() -> None:
+    down = a_run(active=1, suspend=False, obstacle=Obstacle("PodNotEnding", "node n may be down"))
+    decision = decide(federated(parts={SERVER: down, "a": WORKING, "b": WORKING}))
+    assert condition(decision.status, ConditionType.RUNNING) == ("False", "PodNotEnding")
+    assert decision.run is not None
+    assert not decision.run.suspend
+    # A site's is that site's: the others go on.
+    decision = decide(federated(parts={SERVER: WORKING, "a": down, "b": WORKING}))
+    assert decision.status.state is State.RUNNING
+
+
 def test_the_status_of_a_federation_stays_small() -> None:
     """With GPUs and after many failures: 80 kB for 33 roles, where an object may have a megabyte."""
     books = books_of([], POWER, T0)

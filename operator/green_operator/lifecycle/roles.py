@@ -16,13 +16,15 @@ from green_api.status import RoleState, RoleStatus
 
 from green_operator.account.statement import Statement
 from green_operator.lifecycle.text import printable
-from green_operator.lifecycle.types import RoleView, RunEnd, RunView, Snapshot
+from green_operator.lifecycle.types import POD_NOT_ENDING, RoleView, RunEnd, RunView, Snapshot
 
 _MAX_MESSAGE: Final = 256
 
 
 def run_of_roles(views: Mapping[str, RunView]) -> RunView:
     """One run of several roles: it has ended once its server has and nothing is active any more.
+
+    Sites that work for a server on a node that is down do no round: that is no run that works.
 
     Args:
         views: by role, its part of the run; the server's first.
@@ -33,10 +35,11 @@ def run_of_roles(views: Mapping[str, RunView]) -> RunView:
     left = sum(view.active for _, view in sites)
     is_closing = server.end is not None and left > 0
     obstacles = (view.obstacle for view in views.values())
+    is_down = server.obstacle is not None and server.obstacle.reason == POD_NOT_ENDING
     return replace(
         server,
         active=active,
-        running=sum(view.running for view in views.values()),
+        running=0 if is_down else sum(view.running for view in views.values()),
         failed_attempts=sum(view.failed_attempts for view in views.values()),
         end=None if is_closing else server.end,
         obstacle=next((o for o in obstacles if o is not None), None),
