@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import socket
@@ -21,6 +22,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Array, ConfigRecord, Message, RecordDict
+from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import ErrorCode
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -67,6 +69,7 @@ from tests.needs import unavailable
 
 ROOM = "green_jobs.tasks.federate.flower"
 SECRET = b"0123456789abcdef0123456789abcdef"
+MAX_BYTES = 10**6
 WEIGHTS = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((), np.int64)}
 
 
@@ -200,7 +203,7 @@ def test_sites_answer_round_after_round_from_one_process_and_a_failure_is_told(
     federation: Federation,
 ) -> None:
     federation.start("a", "b")
-    with open_grid(federation.endpoint, SECRET) as grid:
+    with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         federation.wait_online(grid, "a", "b")
         first = federation.ask(grid)
         assert first.keys() == {"a", "b"}
@@ -227,7 +230,7 @@ def test_sites_answer_round_after_round_from_one_process_and_a_failure_is_told(
 
 def test_ids_of_sites_and_the_run_outlive_the_superlink(federation: Federation) -> None:
     federation.start("a")
-    with open_grid(federation.endpoint, SECRET) as grid:
+    with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         federation.wait_online(grid, "a")
         federation.processes["link"].kill()
         federation.start_link()
@@ -249,13 +252,13 @@ def test_who_has_no_registered_key_or_trusts_another_authority_gets_nowhere(
         ca.write_bytes(credentials()["server"]["ca.pem"])
     node = federation.start_node("stranger", key, ca, f"127.0.0.1:{free_port()}")
     wait_for(lambda: not node.is_running, 60, "it ends", seen=node.tail)
-    with open_grid(federation.endpoint, SECRET) as grid:
+    with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         assert list(grid.get_node_ids()) == []
 
 
 def test_a_killed_nodes_key_is_refused_until_it_is_released(federation: Federation) -> None:
     federation.start("a")
-    with open_grid(federation.endpoint, SECRET) as grid:
+    with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         federation.wait_online(grid, "a")
         federation.processes["a"].kill()
         node = federation.start_node(
@@ -274,7 +277,7 @@ def test_a_task_is_given_only_to_who_knows_the_secret(federation: Federation) ->
     federation.start_link()
     with (
         pytest.raises(httpx.HTTPStatusError) as caught,
-        open_grid(federation.endpoint, b"another secret, as long as ours."),
+        open_grid(federation.endpoint, b"another secret, as long as ours.", MAX_BYTES),
     ):
         pytest.fail("a stranger got the run")
     assert caught.value.response.status_code == 401
@@ -334,7 +337,7 @@ def test_who_signs_with_an_unknown_key_is_refused_on_every_path(federation: Fede
             with pytest.raises(httpx.HTTPStatusError) as caught:
                 attempt()
             assert caught.value.response.is_client_error
-    with open_grid(federation.endpoint, SECRET) as grid:
+    with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         assert list(grid.get_node_ids()) == []
 
 
@@ -415,6 +418,11 @@ def _reply(asked: str, value: float) -> Message:
     return Message(RecordDict({ARRAYS: pack({"w": np.full(2, value)})}), reply_to=order)
 
 
+def _head_naming_one_part(times: int) -> bytes:
+    head = {"dtype": "float64", "shape": [2], "stype": "safetensors", "arraychunk_ids": [0] * times}
+    return json.dumps(head).encode()
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -423,8 +431,10 @@ def _reply(asked: str, value: float) -> Message:
         (lambda made: made.damage(RecordDict, b"\xff"), "Error"),
         (lambda made: made.damage(Message, b"\xff"), "DecodeError"),
         (lambda made: made.asked.__setitem__(0, "another"), "it names another message"),
+        (lambda made: made.damage(Array, _head_naming_one_part(10**5)), "or more, at most"),
+        (lambda made: made.damage(ArrayChunk, bytes(3 * MAX_BYTES)), "or more, at most"),
     ],
-    ids=["array", "metadata", "records", "message", "impostor"],
+    ids=["array", "metadata", "records", "message", "impostor", "bomb", "flood"],
 )
 def test_a_reply_that_cannot_be_read_is_an_error_of_its_own(
     damage: Callable[[_Mixed], None], says: str
@@ -439,7 +449,7 @@ def test_a_reply_that_cannot_be_read_is_an_error_of_its_own(
 
     grid = Grid("127.0.0.1:1", insecure=True, token="a token")
     grid.set_run(Run.create_empty(1))
-    read_each_by_itself(grid)
+    read_each_by_itself(grid, MAX_BYTES)
     bad, good = grid.pull_messages(client.asked)
     assert bad.metadata.reply_to_message_id == client.asked[0]
     assert bad.error.reason.startswith("its answer cannot be read: ")

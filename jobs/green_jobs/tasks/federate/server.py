@@ -155,8 +155,9 @@ class Server:
         with self.link.kept(before=lambda: None):
             while True:
                 try:
-                    with open_grid(self._endpoint(), self._secret()) as grid:
-                        ids = register_sites(self._endpoint(), self.files.public_keys)
+                    endpoint, secret = self._endpoint(), self._secret()
+                    with open_grid(endpoint, secret, self.max_update_bytes) as grid:
+                        ids = register_sites(endpoint, self.files.public_keys)
                         why = self._rounds(grid, ids)
                         self.teller.over(self._state, why)
                         self._finish(grid, ids)

@@ -81,12 +81,13 @@ def register_sites(endpoint: Endpoint, public_keys: Mapping[str, bytes]) -> dict
 
 
 @contextmanager
-def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
+def open_grid(endpoint: Endpoint, secret: bytes, max_bytes: int) -> Iterator[Grid]:
     """Flower's grid on a new run.
 
     Args:
         endpoint: the SuperLink, on this machine.
         secret: what the SuperLink was started with.
+        max_bytes: of the arrays of a reply; a larger one is an error of its own.
 
     Raises:
         LinkLostError: the SuperLink gives no run.
@@ -105,7 +106,7 @@ def open_grid(endpoint: Endpoint, secret: bytes) -> Iterator[Grid]:
     grid = HttpGrid(endpoint.address, endpoint.ca is None, endpoint.ca, token=token)
     grid._retry_invoker = bears_a_restart()
     give_up_with_the_node(grid)
-    read_each_by_itself(grid)
+    read_each_by_itself(grid, max_bytes)
     client = grid._runtime_client
     task = client.PullTaskInput(PullTaskInputRequest())
     grid.set_run(run_from_proto(task.run))

@@ -3,16 +3,19 @@
 Flower asks after 1 s, then 2 s and so on; a part is pushed within milliseconds after its message,
 so that these waits were most of a round. And it asks for three minutes where a node was killed amid
 its reply, whose last parts will never come. What a reply holds is the node's own, and where Flower
-cannot read it, it raises: the other replies of the same look were lost with it.
+cannot read it, it raises: the other replies of the same look were lost with it. Nor does Flower
+bound it, where a few kilobytes may name one part a million times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import httpx
-from flwr.app import Message, RecordDict
+from flwr.app import Array, Message, RecordDict
 from flwr.app.error import Error
 from flwr.app.message import make_message
 from flwr.app.metadata import Metadata
@@ -22,11 +25,24 @@ from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResp
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable import inflatable_utils
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.superlink.grid import HttpGrid
+from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
+    get_object_body,
+    get_object_head_values_from_object_content,
+    iterate_object_tree,
+)
+from flwr.superlink.grid import HttpGrid, http_grid
 
 _FIRST_SECONDS: Final = 0.1
 _MOST_SECONDS: Final = 2.0
+# What a reply holds beside its arrays' data: heads, names, metrics.
+_BESIDE_BYTES: Final = 2**20
+
+_Pull = Callable[[PullObjectRequest], PullObjectResponse]
+
+
+class _TooLargeError(Exception):
+    """More than a reply may have."""
 
 
 def hurry() -> None:
@@ -65,16 +81,24 @@ def give_up_with_the_node(grid: HttpGrid) -> None:
     client.PullMessages, client.PullObject = note_senders, pull
 
 
-def read_each_by_itself(grid: HttpGrid) -> None:
-    """Make an error of a reply that cannot be read, or that claims to answer something else."""
+def read_each_by_itself(grid: HttpGrid, max_bytes: int) -> None:
+    """Make an error of a reply that cannot be read, or that claims to answer something else.
+
+    Args:
+        grid: it is changed; the bound holds for the whole process.
+        max_bytes: of a reply that is larger, no more than that is held in memory.
+
+    """
     client: Any = grid._runtime_client
-    pull_messages, read = client.PullMessages, grid.pull_messages
+    pull_messages, pull_object, read = client.PullMessages, client.PullObject, grid.pull_messages
+    vars(http_grid)["inflate_object_from_contents"] = _inflating(max_bytes)
 
     def read_one(message: ProtoMessage, tree: ObjectTree) -> Message:
         # Flower's own reader, which is given this message alone.
         client.PullMessages = lambda _: PullAppMessagesResponse(
             messages_list=[message], message_object_trees=[tree]
         )
+        client.PullObject = _pulling(pull_object, max_bytes)
         asked = message.metadata.reply_to_message_id
         try:
             (reply,) = read([asked])
@@ -85,6 +109,8 @@ def read_each_by_itself(grid: HttpGrid) -> None:
                 return _unreadable(message, "it holds no records")
         except httpx.HTTPError:
             raise
+        except _TooLargeError as error:
+            return _unreadable(message, str(error))
         except Exception as error:  # also of memory: the objects are whatever the node has sent
             return _unreadable(message, f"{type(error).__name__}: {error}")
         return reply
@@ -95,6 +121,47 @@ def read_each_by_itself(grid: HttpGrid) -> None:
         return [read_one(message, tree) for message, tree in pairs]
 
     vars(grid)["pull_messages"] = pull
+
+
+def _pulling(pull: _Pull, max_bytes: int) -> _Pull:
+    """Pull the parts of one reply, until they are too many."""
+    pulled, lock = 0, threading.Lock()
+
+    def counted(request: PullObjectRequest) -> PullObjectResponse:
+        nonlocal pulled
+        answer = pull(request)
+        with lock:
+            pulled += len(answer.object_content)
+            _bound(pulled, max_bytes + _BESIDE_BYTES, max_bytes)
+        return answer
+
+    return counted
+
+
+def _inflating(max_bytes: int) -> Callable[[str, dict[str, bytes]], InflatableObject]:
+    """Flower's function, which puts each part into an array as often as the array's head says."""
+
+    def bounded(object_id: str, contents: dict[str, bytes]) -> InflatableObject:
+        _bound(_inflated_bytes(contents), max_bytes, max_bytes)
+        return inflatable_utils.inflate_object_from_contents(object_id, contents)
+
+    return bounded
+
+
+def _inflated_bytes(contents: Mapping[str, bytes]) -> int:
+    total = 0
+    for content in contents.values():
+        kind, children, _ = get_object_head_values_from_object_content(content)
+        if kind == Array.__qualname__:
+            named = json.loads(get_object_body(content, Array))["arraychunk_ids"]
+            total += sum(len(contents[children[place]]) for place in named)
+    return total
+
+
+def _bound(size: int, most: int, max_bytes: int) -> None:
+    if size > most:
+        msg = f"it has {size} bytes or more, at most {max_bytes} are taken"
+        raise _TooLargeError(msg)
 
 
 def _unreadable(message: ProtoMessage, why: str) -> Message:
