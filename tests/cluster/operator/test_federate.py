@@ -67,12 +67,12 @@ def test_a_federated_job_waits_for_clean_power_is_suspended_resumed_and_succeeds
     wait_for(lambda: ward.role("server").get("rounds") == 1, what="the server's word is heard")
     assert ward.role("north")["bytes"] == 1000
     world.set_zone(
-        world.set_trace([400, 400, 50, 400, 400], now() - timedelta(minutes=9, seconds=50), "later")
+        world.set_trace([400, 400, 50, 400, 400], now() - timedelta(minutes=9, seconds=30), "later")
     )
     world.wait_condition("ward", "Suspended", "True", "Plan")
     wait_for(lambda: not world.pods("ward"), what="the pods are gone")
     ward.wait_role("north", "Waiting")
-    world.wait("ward", "Running", timeout=40)
+    world.wait("ward", "Running")
     wait_for(lambda: all(ward.attempts(r) == 2 for r in ROLES), what="each has a second attempt")
     ward.wait_all_running()
     ward.finish("server")

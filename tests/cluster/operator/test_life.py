@@ -41,9 +41,9 @@ def test_a_job_waits_for_clean_power_is_suspended_resumed_and_succeeds(world: Wo
     assert world.pods("shrink") == []
 
     world.wait("shrink", "Running")
-    # The forecast changes: the clean time begins a few seconds from now.
+    # The forecast changes: the clean time begins in half a minute.
     world.set_zone(
-        world.set_trace([400, 400, 50, 400, 400], now() - timedelta(minutes=9, seconds=50), "later")
+        world.set_trace([400, 400, 50, 400, 400], now() - timedelta(minutes=9, seconds=30), "later")
     )
     world.wait_condition("shrink", "Suspended", "True", "Plan")
     wait_for(lambda: not world.pods("shrink"), what="the pod is gone")
