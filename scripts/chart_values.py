@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from green_api.base import DnsLabel, DnsSubdomain, Model, Quantity, ZoneName
+from green_api.base import DnsLabel, DnsSubdomain, LabelSelector, Model, Quantity, ZoneName
 from green_api.config import Cidr, OperatorConfig
-from green_api.job import LabelSelector
 from green_api.zone import ZoneSpec
 from pydantic import Field, StringConstraints
 

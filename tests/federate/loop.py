@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp.grid import Grid
@@ -48,7 +49,7 @@ class LoopGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         return [node for name, node in self.ids.items() if name not in self.offline]
 
-    def get_nodes(self) -> Iterable[object]:
+    def get_nodes(self) -> NoReturn:
         raise NotImplementedError
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

@@ -35,9 +35,9 @@ from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResp
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp.grid import Grid
+from flwr.supercore.constant import HEAD_BODY_DIVIDER
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.inflatable.inflatable_object import (
-    HEAD_BODY_DIVIDER,
     get_all_nested_objects,
     get_object_tree,
     iterate_object_tree,

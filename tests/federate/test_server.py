@@ -17,6 +17,7 @@ from green_api.contract import ExitCode, RoundsProgress
 from green_api.errors import TaskConfigError
 from green_jobs import checkpoint, outcome, progress
 from green_jobs.checkpoint import CheckpointStore
+from green_jobs.files import write_atomically
 from green_jobs.lock import Lock
 from green_jobs.reporter import Reporter
 from green_jobs.tasks.federate import __main__ as worker
@@ -348,14 +349,13 @@ def test_a_full_disk_is_told_and_the_rounds_go_on(
     world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = world(rounds=3)
-    written = checkpoint.write_atomically
     refused: list[Path] = []
 
     def refuse_once(path: Path, content: bytes) -> None:
         if not refused:
             refused.append(path)
             raise OSError(28, "No space left on device")
-        written(path, content)
+        write_atomically(path, content)
 
     monkeypatch.setattr(checkpoint, "write_atomically", refuse_once)
     federation.run()
@@ -410,14 +410,13 @@ def test_a_disk_that_stays_full_fails_the_attempt_with_the_folder_and_the_saved_
     tmp_path: Path,
 ) -> None:
     federation = world(rounds=3)
-    written = checkpoint.write_atomically
     saved: list[Path] = []
 
     def refuse_but_once(path: Path, content: bytes) -> None:
         if saved:
             raise OSError(28, "No space left on device")
         saved.append(path)
-        written(path, content)
+        write_atomically(path, content)
 
     def write_output(name: str, content: bytes) -> None:
         refuse_but_once(tmp_path / name, content)
@@ -503,7 +502,7 @@ def test_of_two_sites_that_are_both_needed_each_drop_of_the_bad_one_is_counted(
     def count(state: State, _: str) -> None:
         counted.append((rounds_progress(federation.task, state, ""), federation.stored()))
 
-    federation.told.waits = count  # type: ignore[method-assign]
+    federation.told.waits = count  # type: ignore[assignment,method-assign]
     state = federation.run()
     assert [[s.dropped for s in told.sites] for told, _ in counted] == [[0, 1], [0, 2]]
     told, stored = counted[-1]

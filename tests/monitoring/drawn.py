@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from tests.monitoring.boards import LAST, RANGES, filled, load
 from tests.monitoring.prometheus import Prometheus
-from tests.monitoring.tools import ROOT, program, unavailable
+from tests.monitoring.tools import ROOT, program
+from tests.needs import unavailable
 
 BROWSER: Final = ROOT / "tests/browser"
 _POINTS: Final = 500

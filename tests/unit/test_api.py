@@ -11,7 +11,6 @@ from email.utils import formatdate
 import pytest
 from aiohttp import web
 from green_api.config import RequestLimits
-from green_operator.cluster import api as module
 from green_operator.cluster.api import JOBS, Api, ApiError, Throttle
 from green_operator.metrics import Metrics, OperatorMetrics
 from kubernetes.aio.client import Configuration
@@ -28,7 +27,7 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if seconds:  # the server beside us lets others have their turn
             slept.append(seconds)
 
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     return slept
 
 
@@ -48,10 +47,8 @@ def ask(
         application.router.add_route("*", "/{path:.*}", serve)
         runner = web.AppRunner(application)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        port = site._server.sockets[0].getsockname()[1]
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
         configuration = Configuration(host=f"http://127.0.0.1:{port}")
         api = Api(configuration, metrics, None, fence)
         try:

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from green_api.units import Power
 from green_operator.cluster import fleet
+from green_operator.cluster.index import Key
 from green_operator.metrics import Metrics, OperatorMetrics
 from green_operator.plan.types import JobRequest
 
@@ -19,15 +20,13 @@ FIRST = (400, 100, 400, 400, 400, 400)
 REQUEST = JobRequest("shrink", ("gb",), timedelta(hours=1), Power(1), hours(6), interruptible=True)
 
 
-def changed_by(
-    grams: Sequence[float], monkeypatch: pytest.MonkeyPatch | None = None
-) -> list[fleet.Key]:
+def changed_by(grams: Sequence[float], monkeypatch: pytest.MonkeyPatch | None = None) -> list[Key]:
     """The jobs that a new forecast concerns; with a planner that fails where it may be patched."""
     known = {"gb": outlook(FIRST)}
     metrics = OperatorMetrics(Metrics().registry)
     planner = fleet.FleetPlanner(timedelta(0), lambda: known, lambda: T0, metrics)
 
-    async def run() -> list[fleet.Key]:
+    async def run() -> list[Key]:
         planning = asyncio.create_task(planner.run())
         await planner.plan(KEY, REQUEST, running=False)
         known["gb"] = outlook(grams)

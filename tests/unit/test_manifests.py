@@ -9,6 +9,7 @@ from typing import Any
 import celpy
 import pytest
 import yaml
+from celpy.adapter import json_to_cel
 from green_api.base import Model, format_duration, parse_duration
 from green_api.config import OperatorConfig
 from green_api.errors import InvalidManifestError
@@ -226,7 +227,7 @@ _RULED: list[type[Model]] = [
 
 def cel_says(rule: str, wire: dict[str, Any]) -> bool:
     program = _CEL.program(_CEL.compile(rule))
-    return bool(program.evaluate({"self": celpy.json_to_cel(wire)}))
+    return bool(program.evaluate({"self": json_to_cel(wire)}))
 
 
 def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

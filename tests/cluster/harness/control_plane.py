@@ -237,8 +237,10 @@ class ControlPlane:
         return Process("etcd", command, self.folder / "etcd.log")
 
     def _make_apiserver(self) -> Process:
-        addresses = (f"IP:{self._address}", f"IP:{_SERVICE_ADDRESS}", "DNS:localhost")
-        addresses += ("DNS:kubernetes.default.svc",)
+        addresses = (
+            *(f"IP:{self._address}", f"IP:{_SERVICE_ADDRESS}"),
+            *("DNS:localhost", "DNS:kubernetes.default.svc"),
+        )
         certificate, key = self._authority.issue("apiserver", "kube-apiserver", (), addresses)
         policy = self.folder / "audit-policy.json"
         policy.write_text(json.dumps(POLICY))

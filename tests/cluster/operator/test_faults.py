@@ -124,7 +124,7 @@ LEASE_KINDS = (*REFUSALS, Kind(Action.DROP))
 
 
 def other_cases() -> list[object]:
-    every = [
+    every: list[object] = [
         pytest.param(asked, kind, id=f"{name}-{kind}")
         for name, asked, kinds in (
             ("watch", lambda request: request.is_watch, WATCH_KINDS),

@@ -77,10 +77,11 @@ def test_a_zone_that_a_newer_version_wrote_says_so_and_its_jobs_go_on(world: Wor
         return str(said()["message"])
 
     def change(tide: str) -> None:
-        wait_for(
-            lambda: (world.set_zone(tide=tide), "tide" in zone()["spec"])[1],
-            what="the field is stored",
-        )
+        def is_stored() -> bool:
+            world.set_zone(tide=tide)
+            return "tide" in zone()["spec"]
+
+        wait_for(is_stored, what="the field is stored")
 
     world.add_node()
     change("high")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Claim
+
+from tests.jobs.wrapper.harness import Claim
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from green_api.contract import (
     Outcome,
     digest,
 )
-from harness import Claim, is_alive, wait_until
 
+from tests.jobs.wrapper.harness import Claim, is_alive, wait_until
 from tests.needs import unavailable
 
 Script = Callable[[str], str]

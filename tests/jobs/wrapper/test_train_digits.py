@@ -7,8 +7,9 @@ import yaml
 from green_api.contract import Mark
 from green_api.job import GreenTrainingJob
 from green_api.zone import GridZone
-from harness import Attempt, Claim, wait_until
 from safetensors.numpy import load_file
+
+from tests.jobs.wrapper.harness import Attempt, Claim, wait_until
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SCRIPT = str(EXAMPLES / "train_digits/train.py")
