@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -67,10 +68,17 @@ class Life:
         told = [reason for reason in self.world.events("shrink") if reason in ONCE]
         assert len(told) == len(set(told)), f"told twice: {told}"
 
-    def until(self, state: str) -> None:
-        self.wait(lambda: self.world.status(self.name).get("state") == state, f"it is {state}")
+    def until(self, state: str) -> Object:
+        """The first status that says so: the next moment the job may be gone."""
 
-    def wait(self, predicate: Callable[[], object], what: str) -> None:
+        def found() -> Object | None:
+            status = self.world.status(self.name)
+            return status if status.get("state") == state else None
+
+        reached: Object = self.wait(found, f"it is {state}")
+        return reached
+
+    def wait(self, predicate: Callable[[], object], what: str) -> Any:
         """Wait, and start the operator again where it has died."""
 
         def tended() -> object:
@@ -79,7 +87,7 @@ class Life:
                 self.operator = self._start()
             return predicate()
 
-        wait_for(
+        return wait_for(
             tended, self.timeout, what,
             seen=lambda: (self.world.status(self.name), [o.tail(30) for o in self.world.operators]),
         )  # fmt: skip
@@ -101,8 +109,7 @@ class ShortLife(Life):
         # Kubernetes tells times in whole seconds: in less than two there may be nothing to estimate.
         world.kubelet.scripts["shrink"] = Script(seconds=2, message=Message.ABSENT)
         world.create("shrink", retries=1, ttlSecondsAfterFinished=2)
-        self.until("Failed")
-        self.last = world.status("shrink")
+        self.last = self.until("Failed")
         self.wait(lambda: self._is_gone, "it is deleted")
 
     def check(self) -> None:
