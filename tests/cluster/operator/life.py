@@ -82,10 +82,14 @@ class Life:
         """Wait, and start the operator again where it has died."""
 
         def tended() -> object:
-            if self.operator.exit_code is not None:
-                self.deaths += 1
-                self.operator = self._start()
-            return predicate()
+            is_down = self.operator.exit_code is not None
+            try:
+                # First: what the dead one has left, the next one may at once delete.
+                return predicate()
+            finally:
+                if is_down:
+                    self.deaths += 1
+                    self.operator = self._start()
 
         return wait_for(
             tended, self.timeout, what,
