@@ -29,9 +29,14 @@ from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
     RegisterNodeFleetRequest,
 )
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PullObjectResponse,
+)
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata as ProtoMetadata
-from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResponse
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp.grid import Grid
@@ -382,6 +387,7 @@ class _Mixed:
     def __init__(self, replies: Mapping[str, Message]) -> None:
         self.trees = [get_object_tree(reply) for reply in replies.values()]
         self.asked = list(replies)
+        self.confirmed: set[str] = set()
         self.parts = {
             part: held.deflate()
             for reply in replies.values()
@@ -401,8 +407,8 @@ class _Mixed:
         content = self.parts[request.object_id]
         return PullObjectResponse(object_found=True, object_available=True, object_content=content)
 
-    def ConfirmMessageReceived(self, _: object) -> None:  # noqa: N802
-        pass
+    def ConfirmMessageReceived(self, request: ConfirmMessageReceivedRequest) -> None:  # noqa: N802
+        self.confirmed.add(request.message_object_id)
 
     def damage(self, kind: type, content: bytes) -> None:
         """Another body for the part of that kind of the first reply; what stands there stays."""
@@ -455,6 +461,8 @@ def test_a_reply_that_cannot_be_read_is_an_error_of_its_own(
     assert bad.error.reason.startswith("its answer cannot be read: ")
     assert says in bad.error.reason
     assert good.metadata.reply_to_message_id == "second"
+    # Nothing is kept for us: not what was refused either.
+    assert client.confirmed == {tree.object_id for tree in client.trees}
     (weights,) = unpack(good.content[ARRAYS]).values()  # type: ignore[arg-type]
     assert (weights == 2).all()
 

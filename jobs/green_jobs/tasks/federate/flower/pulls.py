@@ -20,8 +20,13 @@ from flwr.app.error import Error
 from flwr.app.message import make_message
 from flwr.app.metadata import Metadata
 from flwr.common.constant import ErrorCode
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PullObjectResponse,
+)
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable import inflatable_utils
@@ -110,6 +115,12 @@ def read_each_by_itself(grid: HttpGrid, max_bytes: int) -> None:
         except httpx.HTTPError:
             raise
         except _TooLargeError as error:
+            # What is not taken need not be kept for us.
+            client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=grid.node, run_id=message.metadata.run_id, message_object_id=tree.object_id
+                )
+            )
             return _unreadable(message, str(error))
         except Exception as error:  # also of memory: the objects are whatever the node has sent
             return _unreadable(message, f"{type(error).__name__}: {error}")
@@ -132,7 +143,7 @@ def _pulling(pull: _Pull, max_bytes: int) -> _Pull:
         answer = pull(request)
         with lock:
             pulled += len(answer.object_content)
-            _bound(pulled, max_bytes + _BESIDE_BYTES, max_bytes)
+            _bound(pulled, max_bytes)
         return answer
 
     return counted
@@ -142,7 +153,7 @@ def _inflating(max_bytes: int) -> Callable[[str, dict[str, bytes]], InflatableOb
     """Flower's function, which puts each part into an array as often as the array's head says."""
 
     def bounded(object_id: str, contents: dict[str, bytes]) -> InflatableObject:
-        _bound(_inflated_bytes(contents), max_bytes, max_bytes)
+        _bound(_inflated_bytes(contents), max_bytes)
         return inflatable_utils.inflate_object_from_contents(object_id, contents)
 
     return bounded
@@ -158,8 +169,9 @@ def _inflated_bytes(contents: Mapping[str, bytes]) -> int:
     return total
 
 
-def _bound(size: int, most: int, max_bytes: int) -> None:
-    if size > most:
+def _bound(size: int, max_bytes: int) -> None:
+    """The exact bound is of the data alone, which is seen only later."""
+    if size > max_bytes + _BESIDE_BYTES:
         msg = f"it has {size} bytes or more, at most {max_bytes} are taken"
         raise _TooLargeError(msg)
 
