@@ -403,7 +403,7 @@ def test_the_operator_works_with_what_the_chart_gives_it(
         assert job["status"]["state"]
         assert replica.answers("/livez") == replica.answers("/readyz") == "ok"
         assert "green_" in replica.answers("/metrics")
-        assert "403" not in replica.answers("/metrics"), "something was forbidden"
+        assert 'code="403"' not in replica.answers("/metrics"), "something was forbidden"
 
 
 def _with_state(job: Object) -> Object | None:
