@@ -18,13 +18,13 @@ setup: .venv/.synced ## The locked environment
 	$(UV) sync --locked --all-extras
 	@touch $@
 
-# The day is synthetic (scripts/make_day.py); at 540 times the speed it lasts under three minutes.
+# The day is synthetic (scripts/make_day.py); at 360 times the speed it lasts four minutes.
 demo: setup ## Compress a real model under a replayed day
 	@rm -rf out/demo
 	@if $(RUN)python -m green_jobs fetch fashion-mnist; then job=shrink-vision; else \
 	    echo "Fashion-MNIST is not to be had here: going on with scikit-learn's digits"; \
 	    job=shrink-digits; fi; \
-	$(RUN)greenctl run examples/$$job.yaml --trace demo=examples/sunny-day.csv --speed 540 \
+	$(RUN)greenctl run examples/$$job.yaml --trace demo=examples/sunny-day.csv --speed 360 \
 	    --output out/demo
 
 # First what needs no tests, side by side: Go wants the processors, what is fetched the network.
