@@ -359,7 +359,9 @@ class _Cut:
         tree = ObjectTree(object_id="whole", children=[ObjectTree(object_id="part")])
         return PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
 
-    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802
+    def PullObject(  # noqa: N802 - Flower's
+        self, request: PullObjectRequest
+    ) -> PullObjectResponse:
         self.asked += 1
         is_there = request.object_id == "whole"
         return PullObjectResponse(object_found=True, object_available=is_there)
@@ -403,11 +405,15 @@ class _Mixed:
         ]
         return PullAppMessagesResponse(messages_list=messages, message_object_trees=self.trees)
 
-    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802
+    def PullObject(  # noqa: N802 - Flower's
+        self, request: PullObjectRequest
+    ) -> PullObjectResponse:
         content = self.parts[request.object_id]
         return PullObjectResponse(object_found=True, object_available=True, object_content=content)
 
-    def ConfirmMessageReceived(self, request: ConfirmMessageReceivedRequest) -> None:  # noqa: N802
+    def ConfirmMessageReceived(  # noqa: N802 - Flower's
+        self, request: ConfirmMessageReceivedRequest
+    ) -> None:
         self.confirmed.add(request.message_object_id)
 
     def damage(self, kind: type, content: bytes) -> None:

@@ -484,6 +484,7 @@ def _millionfold(answer: RecordDict) -> RecordDict:
 
 def test_of_two_sites_that_are_both_needed_each_drop_of_the_bad_one_is_counted(
     world: Callable[..., World],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No round stands for long, so that none could hold it; a server started again knows it too."""
     federation = world(rounds=1, partition={"sites": 2})
@@ -502,7 +503,7 @@ def test_of_two_sites_that_are_both_needed_each_drop_of_the_bad_one_is_counted(
     def count(state: State, _: str) -> None:
         counted.append((rounds_progress(federation.task, state, ""), federation.stored()))
 
-    federation.told.waits = count  # type: ignore[assignment,method-assign]
+    monkeypatch.setattr(federation.told, "waits", count)
     state = federation.run()
     assert [[s.dropped for s in told.sites] for told, _ in counted] == [[0, 1], [0, 2]]
     told, stored = counted[-1]
