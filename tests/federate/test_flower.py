@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -243,6 +244,50 @@ def test_ids_of_sites_and_the_run_outlive_the_superlink(federation: Federation) 
         assert federation.ask(grid).keys() == {"a"}
     again = federation.key_of("other")
     assert register_sites(federation.endpoint, {"a": again}) == federation.ids
+
+
+class Killed(BaseException):
+    """The server, amid what it does."""
+
+
+def test_an_order_whose_server_was_killed_amid_it_is_not_waited_for(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its site's only trainer waits for the rest, and takes no order of the next server."""
+    federation.start("a")
+
+    def orders_taken() -> int:
+        return federation.processes["a"].tail(1000).count("Receiving")
+
+    with (
+        suppress(Killed),
+        open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid,
+        monkeypatch.context() as patch,
+    ):
+        federation.wait_online(grid, "a")
+        federation.ask(grid)
+        pushed: list[object] = []
+        push = RuntimeHttpClient.PushObject
+
+        def killed_at_the_second(client: RuntimeHttpClient, request: Any) -> Any:
+            pushed.append(request)
+            if len(pushed) > 1:
+                raise Killed
+            return push(client, request)
+
+        patch.setattr(RuntimeHttpClient, "PushObject", killed_at_the_second)
+        try:
+            federation.ask(grid)
+        except Killed:
+            wait_for(lambda: orders_taken() > 1, 30, "the node has begun to take the order")
+            time.sleep(1)  # its trainer looks for a task ten times a second
+            federation.processes["link"].kill()
+            raise
+    federation.start_link()
+    with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
+        federation.wait_online(grid, "a")
+        assert federation.ask(grid).keys() == {"a"}
+    assert "a task is lost" in federation.processes["a-trainer"].tail()
 
 
 @pytest.mark.parametrize("wrong", ["key", "authority"])

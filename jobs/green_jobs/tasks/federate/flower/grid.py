@@ -8,9 +8,15 @@ from hashlib import sha256
 from typing import Any, Final
 
 from flwr.cli.build import build_fab_from_files
-from flwr.common.constant import SubStatus
+from flwr.common.constant import Status, SubStatus
 from flwr.common.serde import fab_to_proto, run_from_proto
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+)
 from flwr.proto.runtime_pb2 import PullTaskInputRequest, PushTaskOutputRequest
 from flwr.serverapp.grid import Grid
 from flwr.supercore.constant import TaskType
@@ -82,7 +88,7 @@ def register_sites(endpoint: Endpoint, public_keys: Mapping[str, bytes]) -> dict
 
 @contextmanager
 def open_grid(endpoint: Endpoint, secret: bytes, max_bytes: int) -> Iterator[Grid]:
-    """Flower's grid on a new run.
+    """Flower's grid on a new run; what a killed server has left of its own is ended.
 
     Args:
         endpoint: the SuperLink, on this machine.
@@ -128,6 +134,11 @@ def _start_run(endpoint: Endpoint) -> None:
     content, _ = build_fab_from_files(_APP)
     fab = Fab(hash_str=sha256(content).hexdigest(), content=content, verifications={})
     with _control(endpoint) as control:
+        # Sites wait for the parts of a dead server's order as long as its run lasts: most of a
+        # minute, until Flower misses its heartbeats.
+        for run_id, run in control.ListRuns(ListRunsRequest()).run_dict.items():
+            if run.status.status != Status.FINISHED:
+                control.StopRun(StopRunRequest(run_id=run_id))
         control.StartRun(StartRunRequest(fab=fab_to_proto(fab)))
 
 

@@ -13,6 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.app.error import Error
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 from green_api.errors import TaskConfigError
@@ -64,7 +65,7 @@ def serve_tasks(
         try:
             with heartbeat(client):
                 _do(client, handle, remember)
-        except (httpx.HTTPError, RuntimeError) as error:
+        except (httpx.HTTPError, ObjectPullError, RuntimeError) as error:
             _LOG.warning("a task is lost: %s", error)
         finally:
             client.close()
