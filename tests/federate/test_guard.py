@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ORIGIN = {"w": np.zeros((3, 2), np.float32), "n": np.zeros((), np.int64)}
-EXPECTED = Expected(ORIGIN, {f"s{i}": 100 for i in range(6)}, 10_000)
+EXPECTED = Expected(ORIGIN, {f"s{i}": 100 for i in range(6)})
 
 
 def update(site: str, shift: float = 1.0, **changes: Any) -> Update:
     arrays = {"w": ORIGIN["w"] + np.float32(shift), "n": np.int64(5).reshape(())}
     metrics = {"num-examples": 50, "loss": 0.5, "accuracy": 0.5, **changes.pop("metrics", {})}
-    return Update(site, {**arrays, **changes.pop("arrays", {})}, metrics, changes.pop("size", 100))
+    return Update(site, {**arrays, **changes.pop("arrays", {})}, metrics)
 
 
 def without(update: Update, part: str, name: str) -> Update:
@@ -28,7 +28,6 @@ def without(update: Update, part: str, name: str) -> Update:
         update.site,
         kept if part == "arrays" else update.arrays,
         kept if part == "metrics" else update.metrics,
-        update.size,
     )
 
 
@@ -47,7 +46,6 @@ BAD: list[tuple[Callable[[], Update], str]] = [
     (lambda: without(update("s0"), "arrays", "n"), "its parameters are not the model's: n"),
     (lambda: update("s0", arrays={"w": np.ones((1,), np.float32)}), "w is float32[1], not float32[3, 2]"),
     (lambda: update("s0", arrays={"w": np.ones((3, 2), np.float64)}), "w is float64"),
-    (lambda: update("s0", size=10_001), "at most 10000"),
     (lambda: update("stranger"), "it declared 0"),
 ]  # fmt: skip
 

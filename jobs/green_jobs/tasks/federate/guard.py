@@ -30,8 +30,6 @@ class Update:
     site: str
     arrays: Arrays
     metrics: Mapping[str, object]
-    size: int
-    """Bytes."""
 
 
 class Fault(Enum):
@@ -63,7 +61,6 @@ class Expected:
     """The global weights that the sites were sent."""
     examples: Mapping[str, int]
     """By site, how many examples it declared at its start."""
-    max_bytes: int
     longest: float = 0.0
     """Of the updates that earlier rounds took, how far one was from the global weights; 0 where
     nothing is known."""
@@ -93,8 +90,6 @@ def sift(updates: Sequence[Update], expected: Expected) -> Sifted:
 
 def why_malformed(update: Update, expected: Expected) -> str:
     """What is wrong with an update by itself; empty where nothing is."""
-    if update.size > expected.max_bytes:
-        return f"it has {update.size} bytes, at most {expected.max_bytes} are taken"
     return _why_metrics(update, expected) or _why_arrays(update.arrays, expected.arrays)
 
 

@@ -112,6 +112,6 @@ def read_update(site: str, content: RecordDict, max_bytes: int) -> Update | str:
     if size > max_bytes:
         return f"it has {size} bytes, at most {max_bytes} are taken"
     try:
-        return Update(site, unpack(arrays), dict(metrics), size)
+        return Update(site, unpack(arrays), dict(metrics))
     except Exception as error:  # also of memory: whatever a site sends costs its update alone
         return f"its arrays cannot be read: {str(error) or type(error).__name__}"

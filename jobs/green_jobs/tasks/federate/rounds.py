@@ -303,11 +303,8 @@ class Rounds:
     def _sift(
         self, state: State, updates: list[Update], rejections: list[Rejection]
     ) -> tuple[Sifted, list[Rejection]]:
-        federation = self._federation
         lengths = [length for done in state.rounds for length in done.lengths.values()]
-        expected = Expected(
-            state.weights, federation.examples, federation.max_bytes, max(lengths, default=0.0)
-        )
+        expected = Expected(state.weights, self._federation.examples, max(lengths, default=0.0))
         sifted = sift(updates, expected)
         rejections = [*rejections, *sifted.rejected]
         for rejection in rejections:
