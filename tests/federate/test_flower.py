@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Array, ConfigRecord, Message, RecordDict
 from flwr.app.message.arraychunk import ArrayChunk
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode, Status
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     PullMessagesRequest,
@@ -48,13 +48,16 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
     iterate_object_tree,
 )
+from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufClient
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
+from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from flwr.supernode.nodestate import NodeStateFactory
 from green_jobs.tasks.federate.errors import CONFIG_CODE
 from green_jobs.tasks.federate.flower.grid import identify, open_grid, register_sites
 from green_jobs.tasks.federate.flower.pulls import (
@@ -65,6 +68,7 @@ from green_jobs.tasks.federate.flower.pulls import (
 from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
+from green_jobs.tasks.federate.flower.supernode import gives_up_orders
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, pack, unpack
 from green_operator.objects.credentials import make_credentials
@@ -288,6 +292,44 @@ def test_an_order_whose_server_was_killed_amid_it_is_not_waited_for(
         federation.wait_online(grid, "a")
         assert federation.ask(grid).keys() == {"a"}
     assert "a task is lost" in federation.processes["a-trainer"].tail()
+
+
+@pytest.mark.parametrize("refused", ["PullObject", "ConfirmMessageReceived"])
+def test_an_order_whose_run_ends_while_it_is_taken_is_forgotten_with_its_task(refused: str) -> None:
+    """Else its trainer's answer is taken for that of the next order, whose own is not passed on."""
+    identify(1, 1, 1)
+    content = RecordDict({CONFIG: ConfigRecord({})})
+    order = Message(content, dst_node_id=1, message_type="query")
+    order.metadata.__dict__["_message_id"] = order.object_id
+    parts = {part: made.deflate() for part, made in get_all_nested_objects(order).items()}
+
+    @contextmanager
+    def connect() -> Iterator[tuple[Any, ...]]:
+        def answer(name: str, value: Any) -> Any:
+            if refused == name:
+                raise RunNotRunningException
+            return value
+
+        yield (
+            1, lambda: (order, get_object_tree(order)), None, None, None,
+            lambda _run, part: answer("PullObject", parts[part]), None,
+            lambda _run, _part: answer("ConfirmMessageReceived", None),
+        )  # fmt: skip
+
+    factory = ObjectStoreFactory()
+    state = NodeStateFactory(factory).state()
+    state.set_node_id(1)
+    state.store_run(Run.create_empty(1))
+    with gives_up_orders(connect)() as (_, receive, _, get_run, get_fab, pull, _, confirm):
+        took = start_client_internal._pull_and_store_message(
+            state=state, object_store=factory.store(), node_config={}, receive=receive,
+            get_run=get_run, get_fab=get_fab, pull_object=pull, confirm_message_received=confirm,
+            trusted_entities=None,
+        )  # fmt: skip
+    assert took is None
+    assert state.get_messages_legacy() == []
+    assert order.object_id not in factory.store()
+    assert [task.status.status for task in state.get_tasks()] == [Status.FINISHED]
 
 
 @pytest.mark.parametrize("wrong", ["key", "authority"])
