@@ -29,12 +29,15 @@ demo: setup ## Compress a real model under a replayed day
 
 # First what needs no tests, side by side: Go wants the processors, what is fetched the network.
 # The long matrices run as seeded samples here, whole in test-all. Tests against a cluster mostly
-# wait, so four of them run at a time; the rest want the machine for themselves.
+# wait, so four of them run at a time; those of Flower's processes wait half of their time, and the
+# rest want the machine for themselves.
 test: ## Everything that CI runs
 	@$(MAKE) --no-print-directory --jobs programs helm panels lint types layers check-generated
 	$(RUN)pytest -n 4 tests/cluster tests/chart
 	$(RUN)pytest tests/node
-	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node
+	$(RUN)pytest -n 2 tests/federate
+	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node \
+	    --ignore=tests/federate
 
 test-all: export GREEN_MATRIX := all
 test-all: test ## With the whole matrices
