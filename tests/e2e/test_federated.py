@@ -236,6 +236,9 @@ def test_a_run_that_was_stopped_in_a_round_goes_on_with_it(tmp_path: Path) -> No
     assert {a.exit_code for a in job.attempts} == {ExitCode.INTERRUPTED}
     left = rounds_of(run)
     assert 1 <= left < ROUNDS
+    # Nobody was asked to end but by whoever needs it, and none was started again amid the stop.
+    told = "".join(f.read_text() for f in (run.output / NAME).glob("**/logs/*.log"))
+    assert "it is started again" not in told
     finished = run.run()
     assert finished.returncode == 0, finished.stdout + finished.stderr
     check_success(run)

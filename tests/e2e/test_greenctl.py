@@ -280,12 +280,14 @@ def test_a_job_stopped_by_a_person_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "Stopping: attempts save what they have" in out
     assert "shrink  Suspended stopped; the same command goes on" in out
     assert "shrink Suspended ──" in out
+    assert "Logs, picture and checkpoints: " in out
     assert run.active() == []
     first = run.job("shrink").attempts[0]
     assert first.stopping
     assert first.exit_code == 75
     finished = run.run()
     assert finished.returncode == 0, finished.stdout
+    assert f"shrink goes on with what {tmp_path / 'out'}/ holds of it." in finished.stdout
     assert len(run.job("shrink").attempts) == 2
 
 
@@ -483,6 +485,17 @@ def test_work_that_was_saved_just_before_a_stop_counts_at_once(tmp_path: Path) -
     marks = [e.mark for e in run.job("shrink").lead.entries]
     assert {"Working", "Saved", "Ended"} <= set(marks)
     assert "Counterfactual  0 mg" not in out
+
+
+@pytest.mark.parametrize(
+    ("place", "says"), [("job.yaml", "Not a directory"), ("/proc/x", "No such")]
+)
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, place: str, says: str) -> None:
+    run = greenctl(tmp_path, manifest())
+    finished = Greenctl(run.arguments, tmp_path / place).run(timeout=60)
+    assert finished.returncode == 65
+    assert f"--output: {tmp_path / place}: {says}" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def show_result(
     console.rule(_headline(job, status), align="left")
     parts = [*_plan(job), *_chart(chart, console), *account_tables(job.statement)]
     parts += [*_roles(status), *model_tables(status.result)]
-    parts += [*_accuracies(accuracies, console), *_files(folder)]
+    parts += [*_accuracies(accuracies, console), *_files(folder, status)]
     console.print(Padding(Group(*parts), (0, 0, 1, 2)))
 
 
@@ -190,7 +190,9 @@ def _times(model: ModelFigures) -> list[str]:
     ]
 
 
-def _files(folder: Path) -> Iterable[RenderableType]:
+def _files(folder: Path, status: JobStatus) -> Iterable[RenderableType]:
     if folder.is_dir():
         yield Text()
-        yield Text(f"Models, report, logs and picture: {folder}/", style="dim")
+        whole, begun = "Models, report, logs and picture", "Logs, picture and checkpoints"
+        kinds = whole if status.state.is_final else begun
+        yield Text(f"{kinds}: {folder}/", style="dim")

@@ -84,8 +84,11 @@ def _introduce(console: Console, given: Input, session: Session, output: Path) -
             f"Replaying zone {given.zone_name} from {first:%Y-%m-%d %H:%M} UTC, {given.speed:g} "
             "times faster: times are the trace's; energy is that of the real seconds, not scaled."
         )
-    if not session.is_new:
-        lines.append(f"Going on with what {output}/ holds.")
+    lines += [
+        f"{job.job.metadata.name} goes on with what {output}/ holds of it."
+        for job in session.jobs
+        if job.job.metadata.name in session.remembered and not job.is_final
+    ]
     lines += [
         f"{job.job.metadata.name} has ended before; nothing is run. To run it anew, choose another "
         "--output."

@@ -78,7 +78,6 @@ class Session:
     file: StateFile
     remembered: Mapping[str, JobState]
     """What the folder held of any job before."""
-    is_new: bool
 
 
 def read_input(
@@ -168,7 +167,7 @@ def open_session(given: Input, output: Path, wall: datetime) -> Session:
         job.recover(wall)
     if earlier:
         clock = clock.resumed(wall, _last_planned(earlier, jobs, clock))
-    return Session(jobs, clock, file, remembered, is_new=earlier is None)
+    return Session(jobs, clock, file, remembered)
 
 
 def _load(file: StateFile) -> RunnerState | None:

@@ -247,11 +247,16 @@ def claimed(folder: Path) -> Iterator[None]:
     """Hold an output folder: two runners in one would start everything twice.
 
     Raises:
-        UserError: another runner holds it.
+        UserError: another runner holds it, or it cannot be written.
 
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        msg = f"--output: {folder.parent}: {error.strerror}; choose a folder that can be written"
+        raise UserError(msg) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -56,6 +56,8 @@ class Companion:
             self._command,
             env=self._environment,
             stdin=subprocess.DEVNULL,
+            # Of its own: a stop asks our group to end, and we still need it then.
+            process_group=0,
             preexec_fn=lambda: die_with_parent(signal.SIGKILL),
         )
 
