@@ -35,7 +35,7 @@ test: ## Everything that CI runs
 	@$(MAKE) --no-print-directory --jobs programs helm panels lint types layers check-generated
 	$(RUN)pytest -n 4 tests/cluster tests/chart
 	$(RUN)pytest tests/node
-	$(RUN)pytest -n 2 tests/federate
+	$(RUN)pytest -n 2 --dist loadfile tests/federate
 	$(RUN)pytest --ignore=tests/cluster --ignore=tests/chart --ignore=tests/node \
 	    --ignore=tests/federate
 

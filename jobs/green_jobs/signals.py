@@ -7,6 +7,7 @@ before it has a handler. Imports nothing but the standard library for the same r
 from __future__ import annotations
 
 import ctypes
+import os
 import select
 import signal
 import socket
@@ -45,6 +46,13 @@ def die_with_parent(number: signal.Signals) -> None:
     """Ask for a signal when the thread that started this process ends; only Linux can."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(number))
+
+
+def be_killed_with(parent: int) -> None:
+    """Bind a process that was just forked to its parent, which may be gone already."""
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def adopt_orphans() -> None:

@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from green_api.errors import TaskConfigError
 
-from green_jobs.signals import adopt_orphans, die_with_parent
+from green_jobs.signals import adopt_orphans, be_killed_with
 
 
 class Worker:
@@ -41,7 +41,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 process_group=0,
-                preexec_fn=lambda: _bind_to(parent),
+                preexec_fn=lambda: be_killed_with(parent),
             )
         except OSError as error:
             msg = f"command: {command[0]!r}: {error.strerror}; give a program of the image"
@@ -67,9 +67,3 @@ class Worker:
         """Signal the worker's whole group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-
-
-def _bind_to(parent: int) -> None:
-    die_with_parent(signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before we asked
-        os._exit(1)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ from green_jobs.tasks.federate.flower.pulls import (
 from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
-from green_jobs.tasks.federate.flower.supernode import gives_up_orders
+from green_jobs.tasks.federate.flower.supernode import takes_whole
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, pack, unpack
 from green_operator.objects.credentials import make_credentials
@@ -291,45 +291,69 @@ def test_an_order_whose_server_was_killed_amid_it_is_not_waited_for(
     with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         federation.wait_online(grid, "a")
         assert federation.ask(grid).keys() == {"a"}
+    # At once: that the dead server misses its heartbeats is not waited for.
+    assert "ControlServicer.StopRun" in federation.processes["link"].tail(1000)
     assert "a task is lost" in federation.processes["a-trainer"].tail()
 
 
 @pytest.mark.parametrize("refused", ["PullObject", "ConfirmMessageReceived"])
 def test_an_order_whose_run_ends_while_it_is_taken_is_forgotten_with_its_task(refused: str) -> None:
     """Else its trainer's answer is taken for that of the next order, whose own is not passed on."""
-    identify(1, 1, 1)
-    content = RecordDict({CONFIG: ConfigRecord({})})
-    order = Message(content, dst_node_id=1, message_type="query")
-    order.metadata.__dict__["_message_id"] = order.object_id
-    parts = {part: made.deflate() for part, made in get_all_nested_objects(order).items()}
+    node = _Node()
+    node.refused = refused
+    assert node.take() is None
+    assert node.state.get_messages_legacy() == []
+    assert node.order.object_id not in node.store
+    assert [task.status.status for task in node.state.get_tasks()] == [Status.FINISHED]
 
-    @contextmanager
-    def connect() -> Iterator[tuple[Any, ...]]:
-        def answer(name: str, value: Any) -> Any:
-            if refused == name:
-                raise RunNotRunningException
-            return value
 
-        yield (
-            1, lambda: (order, get_object_tree(order)), None, None, None,
-            lambda _run, part: answer("PullObject", parts[part]), None,
-            lambda _run, _part: answer("ConfirmMessageReceived", None),
+def test_an_answer_that_came_before_its_order_was_forgotten_is_not_that_of_the_next() -> None:
+    node = _Node()
+    node.refused = "ConfirmMessageReceived"
+    node.while_confirmed = lambda: start_client_internal._insert_message(
+        Message(RecordDict(), reply_to=node.order), node.state, node.store
+    )
+    assert node.take() is None
+    node.refused, node.while_confirmed = "", lambda: None
+    assert node.take() == 1
+    (order,) = node.state.get_messages_legacy()
+    assert order.metadata.message_id == node.order.object_id
+
+
+class _Node:
+    """Flower's node, as it takes an order from a SuperLink that refuses a request."""
+
+    def __init__(self) -> None:
+        identify(1, 1, 1)
+        factory = ObjectStoreFactory()
+        self.state, self.store = NodeStateFactory(factory).state(), factory.store()
+        self.state.set_node_id(1)
+        self.state.store_run(Run.create_empty(1))
+        self.refused = ""
+        self.while_confirmed: Callable[[], object] = lambda: None
+        content = RecordDict({CONFIG: ConfigRecord({})})
+        self.order = Message(content, dst_node_id=1, message_type="query")
+        self.order.metadata.__dict__["_message_id"] = self.order.object_id
+        self._parts = {i: part.deflate() for i, part in get_all_nested_objects(self.order).items()}
+
+    def take(self) -> int | None:
+        return takes_whole(start_client_internal._pull_and_store_message)(
+            state=self.state, object_store=self.store, node_config={},
+            receive=lambda: (self.order, get_object_tree(self.order)), get_run=None, get_fab=None,
+            pull_object=self._pull, confirm_message_received=self._confirm, trusted_entities=None,
         )  # fmt: skip
 
-    factory = ObjectStoreFactory()
-    state = NodeStateFactory(factory).state()
-    state.set_node_id(1)
-    state.store_run(Run.create_empty(1))
-    with gives_up_orders(connect)() as (_, receive, _, get_run, get_fab, pull, _, confirm):
-        took = start_client_internal._pull_and_store_message(
-            state=state, object_store=factory.store(), node_config={}, receive=receive,
-            get_run=get_run, get_fab=get_fab, pull_object=pull, confirm_message_received=confirm,
-            trusted_entities=None,
-        )  # fmt: skip
-    assert took is None
-    assert state.get_messages_legacy() == []
-    assert order.object_id not in factory.store()
-    assert [task.status.status for task in state.get_tasks()] == [Status.FINISHED]
+    def _pull(self, _run: int, part: str) -> bytes:
+        self._refuse("PullObject")
+        return self._parts[part]
+
+    def _confirm(self, _run: int, _message: str) -> None:
+        self.while_confirmed()
+        self._refuse("ConfirmMessageReceived")
+
+    def _refuse(self, request: str) -> None:
+        if self.refused == request:
+            raise RunNotRunningException
 
 
 @pytest.mark.parametrize("wrong", ["key", "authority"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from green_jobs.signals import die_with_parent
+from green_jobs.signals import be_killed_with
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 
 _GRACE_SECONDS: Final = 5.0
@@ -52,13 +51,14 @@ class Companion:
 
     def start(self) -> None:
         """Start it; it dies with this process."""
+        parent = os.getpid()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             self._command,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             # Of its own: a stop asks our group to end, and we still need it then.
             process_group=0,
-            preexec_fn=lambda: die_with_parent(signal.SIGKILL),
+            preexec_fn=lambda: be_killed_with(parent),
         )
 
     @contextmanager

@@ -88,7 +88,7 @@ def register_sites(endpoint: Endpoint, public_keys: Mapping[str, bytes]) -> dict
 
 @contextmanager
 def open_grid(endpoint: Endpoint, secret: bytes, max_bytes: int) -> Iterator[Grid]:
-    """Flower's grid on a new run; what a killed server has left of its own is ended.
+    """Flower's grid on a new run; those that were left unfinished are ended.
 
     Args:
         endpoint: the SuperLink, on this machine.

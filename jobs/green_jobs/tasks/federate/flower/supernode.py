@@ -3,25 +3,26 @@
 Between two looks for a message Flower's node sleeps 3 s. Each look costs its SuperLink some 20 ms
 of CPU time, so that looking much more often than twice a second makes rounds longer, not shorter.
 
-An order whose server was killed is never whole, or never confirmed. Flower's node notices that when
-the run is over, but by an exception that is no ``Exception``: it goes past what would forget the
-order and its task. Its trainer then waits for the rest for ever, or answers it and not the next.
+An order whose server is killed amid it is never taken whole. Flower's node notices that when the
+run is over, but by an exception that is no ``Exception``: it goes past what would forget the order
+and its task. Its trainer then waits for the rest for ever, or its answer is taken for that of the
+next order, and from then on each answer is passed on one order late.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final, ParamSpec, TypeVar
 
 from flwr.common.logger import update_console_handler
+from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
-from flwr.supernode.fleet_http_connection import http_request_response
+from flwr.supernode.nodestate import NodeState
 
 from green_jobs.tasks.federate.flower.pulls import hurry
 
@@ -34,25 +35,39 @@ T = TypeVar("T")
 def main() -> None:
     """Be a SuperNode until the process ends."""
     hurried = {**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, _IDLE_SECONDS))}
-    vars(start_client_internal)["time"] = SimpleNamespace(**hurried)
-    vars(start_client_internal)["http_request_response"] = gives_up_orders(http_request_response)
+    replaced = vars(start_client_internal)
+    replaced["time"] = SimpleNamespace(**hurried)
+    replaced["_pull_and_store_message"] = takes_whole(replaced["_pull_and_store_message"])
     hurry()
     update_console_handler(colored=False)
     flower_supernode()
 
 
-def gives_up_orders(
-    connect: Callable[P, AbstractContextManager[tuple[Any, ...]]],
-) -> Callable[P, AbstractContextManager[tuple[Any, ...]]]:
-    """Flower's connection; an order that cannot be taken, for its run is over, is forgotten."""
+def takes_whole(take: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Flower's function that takes an order, so that it takes it whole or forgets it."""
 
-    @contextmanager
-    def connection(*args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[Any, ...]]:
-        with connect(*args, **kwargs) as functions:
-            *others, pull_object, push_object, confirm = functions
-            yield (*others, _failing(pull_object), push_object, _failing(confirm))
+    def taking(
+        *,
+        state: NodeState,
+        object_store: ObjectStore,
+        pull_object: Callable[..., Any],
+        confirm_message_received: Callable[..., Any],
+        **others: Any,  # noqa: ANN401 - Flower's
+    ) -> int | None:
+        # The node takes one order at a time: an answer that is there now is nobody's.
+        for answer in state.get_messages_legacy(is_reply=True):
+            told = answer.metadata
+            state.delete_messages(message_ids=[told.message_id, told.reply_to_message_id])
+            object_store.delete(told.message_id)
+        return take(
+            state=state,
+            object_store=object_store,
+            pull_object=_failing(pull_object),
+            confirm_message_received=_failing(confirm_message_received),
+            **others,
+        )
 
-    return connection
+    return taking
 
 
 def _failing(ask: Callable[P, T]) -> Callable[P, T]:
