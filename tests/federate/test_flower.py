@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import socket
@@ -22,53 +21,25 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Array, ConfigRecord, Message, RecordDict
-from flwr.app.message.arraychunk import ArrayChunk
-from flwr.common.constant import ErrorCode, Status
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     PullMessagesRequest,
     RegisterNodeFleetRequest,
 )
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    ObjectTree,
-    PullObjectRequest,
-    PullObjectResponse,
-)
-from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp.grid import Grid
-from flwr.supercore.constant import HEAD_BODY_DIVIDER
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-)
-from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufClient
-from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.superlink.grid import HttpGrid
-from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
-from flwr.supernode.nodestate import NodeStateFactory
 from green_jobs.tasks.federate.errors import CONFIG_CODE
-from green_jobs.tasks.federate.flower.grid import identify, open_grid, register_sites
-from green_jobs.tasks.federate.flower.pulls import (
-    give_up_with_the_node,
-    hurry,
-    read_each_by_itself,
-)
+from green_jobs.tasks.federate.flower.grid import open_grid, register_sites
 from green_jobs.tasks.federate.flower.release import release
 from green_jobs.tasks.federate.flower.runtime import Endpoint
 from green_jobs.tasks.federate.flower.superlink import FleetOnly
-from green_jobs.tasks.federate.flower.supernode import takes_whole
 from green_jobs.tasks.federate.flower.switches import SWITCHES
 from green_jobs.tasks.federate.records import ARRAYS, CONFIG, METRICS, pack, unpack
 from green_operator.objects.credentials import make_credentials
@@ -296,66 +267,6 @@ def test_an_order_whose_server_was_killed_amid_it_is_not_waited_for(
     assert "a task is lost" in federation.processes["a-trainer"].tail()
 
 
-@pytest.mark.parametrize("refused", ["PullObject", "ConfirmMessageReceived"])
-def test_an_order_whose_run_ends_while_it_is_taken_is_forgotten_with_its_task(refused: str) -> None:
-    """Else its trainer's answer is taken for that of the next order, whose own is not passed on."""
-    node = _Node()
-    node.refused = refused
-    assert node.take() is None
-    assert node.state.get_messages_legacy() == []
-    assert node.order.object_id not in node.store
-    assert [task.status.status for task in node.state.get_tasks()] == [Status.FINISHED]
-
-
-def test_an_answer_that_came_before_its_order_was_forgotten_is_not_that_of_the_next() -> None:
-    node = _Node()
-    node.refused = "ConfirmMessageReceived"
-    node.while_confirmed = lambda: start_client_internal._insert_message(
-        Message(RecordDict(), reply_to=node.order), node.state, node.store
-    )
-    assert node.take() is None
-    node.refused, node.while_confirmed = "", lambda: None
-    assert node.take() == 1
-    (order,) = node.state.get_messages_legacy()
-    assert order.metadata.message_id == node.order.object_id
-
-
-class _Node:
-    """Flower's node, as it takes an order from a SuperLink that refuses a request."""
-
-    def __init__(self) -> None:
-        identify(1, 1, 1)
-        factory = ObjectStoreFactory()
-        self.state, self.store = NodeStateFactory(factory).state(), factory.store()
-        self.state.set_node_id(1)
-        self.state.store_run(Run.create_empty(1))
-        self.refused = ""
-        self.while_confirmed: Callable[[], object] = lambda: None
-        content = RecordDict({CONFIG: ConfigRecord({})})
-        self.order = Message(content, dst_node_id=1, message_type="query")
-        self.order.metadata.__dict__["_message_id"] = self.order.object_id
-        self._parts = {i: part.deflate() for i, part in get_all_nested_objects(self.order).items()}
-
-    def take(self) -> int | None:
-        return takes_whole(start_client_internal._pull_and_store_message)(
-            state=self.state, object_store=self.store, node_config={},
-            receive=lambda: (self.order, get_object_tree(self.order)), get_run=None, get_fab=None,
-            pull_object=self._pull, confirm_message_received=self._confirm, trusted_entities=None,
-        )  # fmt: skip
-
-    def _pull(self, _run: int, part: str) -> bytes:
-        self._refuse("PullObject")
-        return self._parts[part]
-
-    def _confirm(self, _run: int, _message: str) -> None:
-        self.while_confirmed()
-        self._refuse("ConfirmMessageReceived")
-
-    def _refuse(self, request: str) -> None:
-        if self.refused == request:
-            raise RunNotRunningException
-
-
 @pytest.mark.parametrize("wrong", ["key", "authority"])
 def test_who_has_no_registered_key_or_trusts_another_authority_gets_nowhere(
     federation: Federation, wrong: str
@@ -455,133 +366,6 @@ def test_who_signs_with_an_unknown_key_is_refused_on_every_path(federation: Fede
             assert caught.value.response.is_client_error
     with open_grid(federation.endpoint, SECRET, MAX_BYTES) as grid:
         assert list(grid.get_node_ids()) == []
-
-
-class _Cut:
-    """A Runtime API that has a reply of node 7 whose last part never comes."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def PullMessages(self, _: object) -> PullAppMessagesResponse:  # noqa: N802 - Flower's
-        message = ProtoMessage(
-            metadata=ProtoMetadata(message_id="reply", src_node_id=7, reply_to_message_id="asked")
-        )
-        tree = ObjectTree(object_id="whole", children=[ObjectTree(object_id="part")])
-        return PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
-
-    def PullObject(  # noqa: N802 - Flower's
-        self, request: PullObjectRequest
-    ) -> PullObjectResponse:
-        self.asked += 1
-        is_there = request.object_id == "whole"
-        return PullObjectResponse(object_found=True, object_available=is_there)
-
-
-def test_the_rest_of_a_reply_is_not_waited_for_once_its_node_is_gone() -> None:
-    class Grid(HttpGrid):
-        _runtime_client = _Cut()  # type: ignore[assignment]
-
-        def get_node_ids(self) -> list[int]:
-            return [7] if self._runtime_client.asked < 6 else [8]  # type: ignore[attr-defined]
-
-    hurry()
-    grid = Grid("127.0.0.1:1", insecure=True, token="a token")
-    grid.set_run(Run.create_empty(1))
-    give_up_with_the_node(grid)
-    (reply,) = grid.pull_messages(["asked"])
-    assert reply.metadata.reply_to_message_id == "asked"
-    assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
-
-
-class _Mixed:
-    """A Runtime API that has replies of several nodes at once: by what they answer, their parts."""
-
-    def __init__(self, replies: Mapping[str, Message]) -> None:
-        self.trees = [get_object_tree(reply) for reply in replies.values()]
-        self.asked = list(replies)
-        self.confirmed: set[str] = set()
-        self.parts = {
-            part: held.deflate()
-            for reply in replies.values()
-            for part, held in get_all_nested_objects(reply).items()
-        }
-
-    def PullMessages(self, _: object) -> PullAppMessagesResponse:  # noqa: N802 - Flower's
-        messages = [
-            ProtoMessage(
-                metadata=ProtoMetadata(message_id=tree.object_id, reply_to_message_id=asked)
-            )
-            for tree, asked in zip(self.trees, self.asked, strict=True)
-        ]
-        return PullAppMessagesResponse(messages_list=messages, message_object_trees=self.trees)
-
-    def PullObject(  # noqa: N802 - Flower's
-        self, request: PullObjectRequest
-    ) -> PullObjectResponse:
-        content = self.parts[request.object_id]
-        return PullObjectResponse(object_found=True, object_available=True, object_content=content)
-
-    def ConfirmMessageReceived(  # noqa: N802 - Flower's
-        self, request: ConfirmMessageReceivedRequest
-    ) -> None:
-        self.confirmed.add(request.message_object_id)
-
-    def damage(self, kind: type, content: bytes) -> None:
-        """Another body for the part of that kind of the first reply; what stands there stays."""
-        for tree in iterate_object_tree(self.trees[0]):
-            head, _, _ = self.parts[tree.object_id].partition(HEAD_BODY_DIVIDER)
-            if head.startswith(kind.__qualname__.encode() + b" "):
-                self.parts[tree.object_id] = head + HEAD_BODY_DIVIDER + content
-
-
-def _reply(asked: str, value: float) -> Message:
-    order = Message(RecordDict(), dst_node_id=7, message_type="train")
-    order.metadata.__dict__["_message_id"] = asked
-    return Message(RecordDict({ARRAYS: pack({"w": np.full(2, value)})}), reply_to=order)
-
-
-def _head_naming_one_part(times: int) -> bytes:
-    head = {"dtype": "float64", "shape": [2], "stype": "safetensors", "arraychunk_ids": [0] * times}
-    return json.dumps(head).encode()
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda made: made.damage(Array, b"no JSON"), "JSONDecodeError"),
-        (lambda made: made.damage(Array, b"{}"), "KeyError"),
-        (lambda made: made.damage(RecordDict, b"\xff"), "Error"),
-        (lambda made: made.damage(Message, b"\xff"), "DecodeError"),
-        (lambda made: made.asked.__setitem__(0, "another"), "it names another message"),
-        (lambda made: made.damage(Array, _head_naming_one_part(10**5)), "or more, at most"),
-        (lambda made: made.damage(ArrayChunk, bytes(3 * MAX_BYTES)), "or more, at most"),
-    ],
-    ids=["array", "metadata", "records", "message", "impostor", "bomb", "flood"],
-)
-def test_a_reply_that_cannot_be_read_is_an_error_of_its_own(
-    damage: Callable[[_Mixed], None], says: str
-) -> None:
-    """A SuperLink looks at the heads of objects alone; their bodies are what a node likes."""
-    identify(1, 1, 1)
-    client = _Mixed({"first": _reply("first", 1.0), "second": _reply("second", 2.0)})
-    damage(client)
-
-    class Grid(HttpGrid):
-        _runtime_client = client  # type: ignore[assignment]
-
-    grid = Grid("127.0.0.1:1", insecure=True, token="a token")
-    grid.set_run(Run.create_empty(1))
-    read_each_by_itself(grid, MAX_BYTES)
-    bad, good = grid.pull_messages(client.asked)
-    assert bad.metadata.reply_to_message_id == client.asked[0]
-    assert bad.error.reason.startswith("its answer cannot be read: ")
-    assert says in bad.error.reason
-    assert good.metadata.reply_to_message_id == "second"
-    # Nothing is kept for us: not what was refused either.
-    assert client.confirmed == {tree.object_id for tree in client.trees}
-    (weights,) = unpack(good.content[ARRAYS]).values()  # type: ignore[arg-type]
-    assert (weights == 2).all()
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,11 @@ def claimed(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
+        file = (folder / "lock").open("w")
     except OSError as error:
         msg = f"--output: {folder.parent}: {error.strerror}; choose a folder that can be written"
         raise UserError(msg) from None
-    with lock as file:
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
